@@ -1,0 +1,162 @@
+"""The user's functions as the solvers see them: counted, evaluated without a graph, and with their parameters known.
+
+A dynamics, a criterion or a step map may be a module, a closure over tensors, a `torch.func.functional_call`, or a
+function that itself calls autograd.  `TrackedFunction` gives all of them one face.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TrackedFunction:
+    """A function of tensors that counts its evaluations and knows which tensors it is differentiable in.
+
+    Parameters
+    ----------
+    name
+        What the user calls it; used in error messages.
+    function
+        Maps tensors to one tensor.
+
+    Attributes
+    ----------
+    evaluations
+        Calls so far that computed a value; recomputations for a gradient are not among them.
+    parameters
+        Tensors that require a gradient and enter the function other than through its arguments; known after `probe`.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Tensor]) -> None:
+        self.name = name
+        self.function = function
+        self.evaluations = 0
+        self.parameters: tuple[Tensor, ...] = ()
+        self._needs_grad_mode: bool | None = None
+
+    def probe(self, *arguments: Any) -> Tensor:
+        """Evaluate once with a graph, learn the parameters from it, and return the value without the graph."""
+        self.evaluations += 1
+        with torch.enable_grad():
+            *others, state = arguments
+            state = state.detach().requires_grad_()
+            output = self.function(*others, state)
+        if not isinstance(output, Tensor):
+            raise ValueError(f"{self.name} must return a torch.Tensor, got {type(output).__name__}")
+        self.parameters = differentiable_inputs(self.name, self.function, output, exclude=state)
+        return output.detach()
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        """Value without a graph; grad mode is switched on inside only for functions that need it."""
+        self.evaluations += 1
+        if not self._needs_grad_mode:
+            try:
+                with torch.no_grad():
+                    output = self.function(*arguments)
+                self._needs_grad_mode = False
+                return output
+            except RuntimeError:
+                # A function that calls autograd inside cannot run under no_grad; decided at the first call.
+                if self._needs_grad_mode is False:
+                    raise
+                self._needs_grad_mode = True
+        *others, state = arguments
+        with torch.enable_grad():
+            return self.function(*others, state.detach().requires_grad_()).detach()
+
+    def with_graph(self, *arguments: Any) -> Tensor:
+        """Value with a graph, for a gradient; not counted as an evaluation."""
+        with torch.enable_grad():
+            return self.function(*arguments)
+
+
+def differentiable_inputs(
+    name: str, function: Callable[..., Any], output: Tensor, exclude: Tensor
+) -> tuple[Tensor, ...]:
+    """Tensors requiring a gradient through which ``function`` depends on anything but its arguments.
+
+    Modules, closures, globals and partials are searched; a walk over the graph of ``output`` adds the leaves that
+    the search could not see.
+
+    Raises
+    ------
+    ValueError
+        If the function uses both a tensor and a leaf that this tensor was computed from: the gradient of the leaf
+        would be counted twice.
+    """
+    found: dict[int, Tensor] = {}
+    for tensor in _tensors_inside(function, visited=set()):
+        if tensor.requires_grad:
+            found.setdefault(id(tensor), tensor)
+    found.pop(id(exclude), None)
+    inner_nodes = {(t.grad_fn, t.output_nr) for t in found.values() if t.grad_fn is not None}
+    used_leaves = _leaves_behind([(output.grad_fn, 0)], stop=inner_nodes)
+    hidden_leaves = _leaves_behind(list(inner_nodes), stop=set())
+    for key in hidden_leaves:
+        if key in used_leaves:
+            raise ValueError(
+                f"{name} uses a leaf tensor of shape {tuple(hidden_leaves[key].shape)} both directly and through a "
+                "tensor computed from it outside; compute that tensor inside the function, or pass only one of the two"
+            )
+        found.pop(key, None)
+    found.update(used_leaves)
+    found.pop(id(exclude), None)
+    return tuple(found.values())
+
+
+def _tensors_inside(thing: object, visited: set[int]) -> Iterator[Tensor]:
+    """Yield every tensor reachable from a callable or container by ordinary attributes and closures."""
+    if id(thing) in visited:
+        return
+    visited.add(id(thing))
+    if isinstance(thing, Tensor):
+        yield thing
+        return
+    for part in _parts(thing):
+        yield from _tensors_inside(part, visited)
+
+
+def _parts(thing: object) -> Sequence[object]:
+    """Return what a callable or container is made of, as far as tensors may hide in it."""
+    if isinstance(thing, (types.ModuleType, type, str, bytes)):
+        return ()
+    if isinstance(thing, nn.Module):
+        return tuple(vars(thing).values())
+    if isinstance(thing, functools.partial):
+        return (thing.func, *thing.args, *thing.keywords.values())
+    if isinstance(thing, types.MethodType):
+        return (thing.__self__, thing.__func__)
+    if isinstance(thing, types.FunctionType):
+        variables = inspect.getclosurevars(thing)
+        defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
+        return (*variables.nonlocals.values(), *variables.globals.values(), *defaults)
+    if isinstance(thing, Mapping):
+        return tuple(thing.values())
+    if isinstance(thing, (list, tuple, set, frozenset)):
+        return tuple(thing)
+    if callable(thing) and hasattr(thing, "__dict__"):
+        return tuple(vars(thing).values())
+    return ()
+
+
+def _leaves_behind(edges: list[tuple[Any, int]], stop: set[tuple[Any, int]]) -> dict[int, Tensor]:
+    """Leaf tensors reached by walking the autograd graph from ``edges`` without passing through ``stop``."""
+    leaves: dict[int, Tensor] = {}
+    pending = [edge for edge in edges if edge[0] is not None]
+    seen = set(pending)
+    while pending:
+        node, _ = pending.pop()
+        if hasattr(node, "variable"):
+            leaves[id(node.variable)] = node.variable
+        for edge in node.next_functions:
+            if edge[0] is not None and edge not in seen and edge not in stop:
+                seen.add(edge)
+                pending.append(edge)
+    return leaves

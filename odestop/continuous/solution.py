@@ -1,0 +1,68 @@
+"""The answer to a continuous stopping-time question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from odestop.status import StoppingStatus, statuses_from_codes, statuses_reached
+
+
+@dataclass
+class ContinuousStats:
+    """What a continuous solve cost.
+
+    Attributes
+    ----------
+    nfe
+        Evaluations of the dynamics in the forward solve; one evaluation covers the whole batch.
+    criterion_evaluations
+        Evaluations of the criterion J in the forward solve.
+    accepted_steps, rejected_steps
+        Per trajectory, integer tensors of shape (*batch,).
+    vjps
+        Vector-Jacobian products of the dynamics taken by backward passes so far.
+    """
+
+    nfe: int
+    criterion_evaluations: int
+    accepted_steps: Int[Tensor, "*batch"]
+    rejected_steps: Int[Tensor, "*batch"]
+    vjps: int = 0
+
+
+@dataclass(frozen=True)
+class ContinuousSolution:
+    """Continuous stopping time T (Def. 1), the state there, and how the solve went.
+
+    Attributes
+    ----------
+    time
+        T, shape (*batch,), in the dtype of x0; +inf where the threshold is never reached.  Differentiable.
+    state
+        x(T), shape (*batch, d); the last state computed where T = +inf.  Its gradient includes the dependence of T.
+    criterion_rate
+        dJ/dt along the flow at the event, shape (*batch,): the denominator of every gradient of T; nan without an
+        event.  Not differentiable.
+    stats
+        What it cost.
+    """
+
+    time: Float[Tensor, "*batch"]
+    state: Float[Tensor, "*batch d"]
+    criterion_rate: Float[Tensor, "*batch"]
+    stats: ContinuousStats
+    status_codes: Int[Tensor, "*batch"]
+
+    @property
+    def status(self) -> StoppingStatus | np.ndarray:
+        """One `StoppingStatus` for a single trajectory, an object array of shape (*batch,) for a batch."""
+        return statuses_from_codes(self.status_codes)
+
+    @property
+    def reached(self) -> Bool[Tensor, "*batch"]:
+        """Where T is finite."""
+        return statuses_reached(self.status_codes)
