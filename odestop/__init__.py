@@ -1,0 +1,20 @@
+"""Differentiable stopping times of optimizers, as ODEs and as the discrete algorithms people run.
+
+Xie, Fong, Yuan, Wen, "Accelerating Optimization via Differentiable Stopping Time", NeurIPS 2025 (arXiv 2505.22509).
+"""
+
+from odestop import solvers
+from odestop.continuous import ContinuousSolution, continuous_stopping_time, gradients
+from odestop.status import StoppingStatus, StoppingTimeError, TangencyWarning
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ContinuousSolution",
+    "StoppingStatus",
+    "StoppingTimeError",
+    "TangencyWarning",
+    "continuous_stopping_time",
+    "gradients",
+    "solvers",
+]

@@ -32,6 +32,8 @@ class TrackedFunction:
         Calls so far that computed a value; recomputations for a gradient are not among them.
     parameters
         Tensors that require a gradient and enter the function other than through its arguments; known after `probe`.
+    tracks_state
+        Whether autograd sees the value depend on the state, the last argument; known after `probe`.
     """
 
     def __init__(self, name: str, function: Callable[..., Tensor]) -> None:
@@ -39,6 +41,7 @@ class TrackedFunction:
         self.function = function
         self.evaluations = 0
         self.parameters: tuple[Tensor, ...] = ()
+        self.tracks_state = False
         self._needs_grad_mode: bool | None = None
 
     def probe(self, *arguments: Any) -> Tensor:
@@ -51,6 +54,7 @@ class TrackedFunction:
         if not isinstance(output, Tensor):
             raise ValueError(f"{self.name} must return a torch.Tensor, got {type(output).__name__}")
         self.parameters = differentiable_inputs(self.name, self.function, output, exclude=state)
+        self.tracks_state = id(state) in _leaves_behind([(output.grad_fn, 0)], stop=set())
         return output.detach()
 
     def __call__(self, *arguments: Any) -> Tensor:

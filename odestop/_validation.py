@@ -15,8 +15,8 @@ def check_state(name: str, value: object) -> Tensor:
         raise ValueError(f"{name} must be a torch.Tensor of shape (*batch, d), got {type(value).__name__}")
     if not value.is_floating_point():
         raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
-    if value.ndim == 0 or value.shape[-1] == 0:
-        raise ValueError(f"{name} must have shape (*batch, d) with d >= 1, got {tuple(value.shape)}")
+    if value.ndim == 0 or value.numel() == 0:
+        raise ValueError(f"{name} must have shape (*batch, d) without an empty dimension, got {tuple(value.shape)}")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries")
     return value
@@ -53,6 +53,16 @@ def check_positive(name: str, value: float, *, allow_zero: bool = False, allow_i
     return float(value)
 
 
+def check_positive_tensor(name: str, value: Tensor) -> Tensor:
+    """Return ``value`` if it is a floating-point tensor whose entries are all positive and finite."""
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
+    values = value.detach()
+    if not bool((torch.isfinite(values) & (values > 0)).all()):
+        raise ValueError(f"{name} must be positive and finite, got {values}")
+    return value
+
+
 def check_count(name: str, value: int) -> int:
     """Return ``value`` if it is an integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -81,5 +91,14 @@ def check_shape(name: str, value: object, shape: torch.Size, explanation: str) -
     if value.shape != shape:
         raise ValueError(
             f"{name} must return shape {tuple(shape)}, got {tuple(value.shape)} ({explanation})"
+        )
+    return value
+
+
+def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``value`` if it has the dtype of the state."""
+    if value.dtype != dtype:
+        raise ValueError(
+            f"{name} must return the dtype of x0, {dtype}, got {value.dtype}; cast its parameters or x0 to one dtype"
         )
     return value

@@ -44,6 +44,9 @@ class ContinuousSolution:
         T, shape (*batch,), in the dtype of x0; +inf where the threshold is never reached.  Differentiable.
     state
         x(T), shape (*batch, d); the last state computed where T = +inf.  Its gradient includes the dependence of T.
+        For dynamics with a hidden state (momentum, moments) this is the whole state.
+    position
+        The part of ``state`` that the criterion sees; ``state`` itself for dynamics without a hidden state.
     criterion_rate
         dJ/dt along the flow at the event, shape (*batch,): the denominator of every gradient of T; nan without an
         event.  Not differentiable.
@@ -53,6 +56,7 @@ class ContinuousSolution:
 
     time: Float[Tensor, "*batch"]
     state: Float[Tensor, "*batch d"]
+    position: Float[Tensor, "*batch p"]
     criterion_rate: Float[Tensor, "*batch"]
     stats: ContinuousStats
     status_codes: Int[Tensor, "*batch"]

@@ -1,0 +1,74 @@
+"""A continuous stopping-time question after its arguments were checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from odestop._functions import TrackedFunction
+
+
+@dataclass(frozen=True)
+class StoppingProblem:
+    """dx/dt = F(t, x), x(t0) = x0, stopped at J(x) ≤ ε, for a batch of independent trajectories.
+
+    Attributes
+    ----------
+    dynamics, criterion
+        F and J.
+    initial_state
+        Shape (*batch, d).
+    threshold, t0
+        ε and t0, shape (*batch,), in the dtype and on the device of the state.
+    initial_slope, initial_value
+        F(t0, x0) and J(x0).
+    """
+
+    dynamics: TrackedFunction
+    criterion: TrackedFunction
+    initial_state: Tensor
+    threshold: Tensor
+    t0: Tensor
+    initial_slope: Tensor
+    initial_value: Tensor
+
+    @property
+    def batch(self) -> torch.Size:
+        """Shape of the batch; empty for a single trajectory."""
+        return self.initial_state.shape[:-1]
+
+    def field(self, t: Tensor, x: Tensor) -> Tensor:
+        """F without a graph."""
+        return self.dynamics(broadcast_time(t), x)
+
+    def field_with_graph(self, t: Tensor, x: Tensor) -> Tensor:
+        """F with a graph, for a gradient."""
+        return self.dynamics.with_graph(broadcast_time(t), x)
+
+    def to_device(self, values: np.ndarray) -> Tensor:
+        """Host values, one per trajectory, as a tensor of the batch's shape beside the state."""
+        tensor = torch.from_numpy(values).to(dtype=self.initial_state.dtype)
+        return tensor.to(self.initial_state.device).reshape(self.batch)
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Host values rounded to the dtype of the state, so that host and device mean the same number."""
+        return torch.from_numpy(values).to(self.initial_state.dtype).double().numpy()
+
+    @property
+    def resolution(self) -> float:
+        """Unit of rounding of the state's dtype."""
+        return torch.finfo(self.initial_state.dtype).eps
+
+
+def broadcast_time(t: Tensor) -> Tensor:
+    """Time as the dynamics sees it: 0-d for one trajectory, (*batch, 1) for a batch."""
+    return t if t.ndim == 0 else t.unsqueeze(-1)
+
+
+def to_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors of one shape as flat float64 arrays, in one transfer."""
+    stacked = torch.stack(tensors).detach().reshape(len(tensors), -1).cpu().double()
+    return list(stacked.numpy())

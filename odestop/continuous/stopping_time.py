@@ -1,0 +1,227 @@
+"""The continuous stopping time of Definition 1, with the gradient of Theorem 1."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from odestop._functions import TrackedFunction
+from odestop._validation import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_per_trajectory,
+    check_positive,
+    check_shape,
+    check_state,
+)
+from odestop.continuous.forward import ForwardSolve, Tolerances, solve_forward
+from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint
+from odestop.continuous.problem import StoppingProblem, broadcast_time
+from odestop.continuous.solution import ContinuousSolution, ContinuousStats
+from odestop.solvers import METHODS, RungeKutta
+from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
+
+Kind = TypeVar("Kind")
+
+
+def continuous_stopping_time(
+    dynamics: Callable[[Tensor, Tensor], Tensor],
+    x0: Float[Tensor, "*batch d"],
+    criterion: Callable[[Tensor], Tensor],
+    threshold: float | Tensor,
+    *,
+    t0: float | Tensor = 0.0,
+    t_max: float = math.inf,
+    method: str | RungeKutta = "dopri5",
+    rtol: float = 1e-7,
+    atol: float = 1e-9,
+    gradient: str | DiscreteAdjoint = "discrete_adjoint",
+    max_steps: int = 100_000,
+    on_failure: str = "status",
+) -> ContinuousSolution:
+    r"""Solve dx/dt = F(t, x) until J(x(T)) = ε and return T with its gradient.
+
+    T_J(θ, x0, ε) = inf{t ≥ t0 : J(x(t)) ≤ ε} (Def. 1 of arXiv 2505.22509), where F = -A(θ, x, t) is the vector field
+    of the optimizer.  Its gradient is that of the implicit function theorem (Thm. 1),
+    ∂T/∂θ = -∇J(x_T)ᵀ ∂x(T)/∂θ / (∇J(x_T)ᵀ F(T, x_T)), and arrives through ``backward()`` or `torch.autograd.grad` on
+    ``solution.time`` and ``solution.state``, for every tensor that requires a gradient among: the parameters of the
+    dynamics, the parameters of the criterion, ``x0``, ``threshold`` and ``t0``.
+
+    Parameters
+    ----------
+    dynamics
+        ``(t, x) -> dx/dt``, a module or any callable; tensors in its closure count as its parameters.  A module
+        written for torchdiffeq works unchanged.  ``x`` has the shape of ``x0``; ``t`` is a 0-d tensor for a single
+        trajectory and has shape (*batch, 1) for a batch, because every trajectory has its own time.  A module with a
+        hidden state maps ``x0`` to its state by ``initial_state(x0)`` and back by ``position(state)``.
+    x0
+        Initial point, real floating point, shape (*batch, d).  Its dtype and device are those of the whole solve.
+    criterion
+        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.
+    threshold
+        ε, a number or a tensor that broadcasts to (*batch,).
+    t0
+        Initial time, a number or a tensor that broadcasts to (*batch,).
+    t_max
+        Horizon: trajectories that have not stopped by then get T = +inf.
+    method
+        ``"dopri5"``, or a solver object such as ``odestop.solvers.DormandPrince5(...)``.
+    rtol, atol
+        Local error allowed per step, relative to the state and absolute.  The error is also held below 10 rtol in the
+        norm of the vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a
+        factor of 1e2 to 1e4.  A relative tolerance below ten units of rounding is raised to that.
+    gradient
+        ``"discrete_adjoint"``, or a gradient object such as ``odestop.gradients.DiscreteAdjoint()``.
+    max_steps
+        Step attempts allowed per trajectory.
+    on_failure
+        ``"status"`` reports failures in ``solution.status``; ``"raise"`` raises `StoppingTimeError`, which carries
+        the solution.
+
+    Returns
+    -------
+    ContinuousSolution
+        T is +inf, with a zero gradient, for trajectories that do not stop; their status says why.  Where
+        J(x0) ≤ ε already, T = t0 and the only gradient is ∂T/∂t0 = 1.  A tangential crossing has a finite T, a
+        `TangencyWarning` with the measured dJ/dt, and a zero gradient.
+
+    Raises
+    ------
+    ValueError
+        For an argument that cannot be used; the message names it and what is accepted.
+    StoppingTimeError
+        With ``on_failure="raise"``, if any trajectory does not stop.
+
+    Examples
+    --------
+    >>> import torch, odestop
+    >>> rate = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    >>> solution = odestop.continuous_stopping_time(
+    ...     lambda t, x: -rate * x, torch.ones(1, dtype=torch.float64), lambda x: x[..., 0], threshold=0.1
+    ... )
+    >>> round(solution.time.item(), 6)  # ln(10) / 2
+    1.151293
+    >>> (slope,) = torch.autograd.grad(solution.time, rate)
+    >>> round(slope.item(), 6)  # -ln(10) / 4
+    -0.575646
+    """
+    solver = _resolve("method", method, METHODS, RungeKutta)
+    gradient_method = _resolve("gradient", gradient, GRADIENTS, DiscreteAdjoint)
+    check_choice("on_failure", on_failure, ("status", "raise"))
+    check_count("max_steps", max_steps)
+    x0 = check_state("x0", x0)
+    tolerances = Tolerances(
+        rtol=max(check_positive("rtol", rtol), 10.0 * torch.finfo(x0.dtype).eps),
+        atol=check_positive("atol", atol, allow_zero=True),
+    )
+    problem = pose(dynamics, x0, criterion, threshold, t0)
+    _check_horizon(t_max, problem.t0)
+    solve = solve_forward(problem, solver, tolerances, t_max, max_steps)
+    stats = ContinuousStats(
+        nfe=problem.dynamics.evaluations,
+        criterion_evaluations=problem.criterion.evaluations,
+        accepted_steps=torch.from_numpy(solve.accepted).reshape(problem.batch),
+        rejected_steps=torch.from_numpy(solve.rejected).reshape(problem.batch),
+    )
+    time, state = gradient_method.attach(problem, solver, solve, stats)
+    rate = np.full_like(solve.time, np.nan) if solve.event is None else solve.event.rate
+    solution = ContinuousSolution(
+        time=time,
+        state=state,
+        position=_position(dynamics)(state),
+        criterion_rate=problem.to_device(np.where(np.isfinite(solve.time), rate, np.nan)),
+        stats=stats,
+        status_codes=torch.from_numpy(solve.codes).reshape(problem.batch),
+    )
+    _warn_of_tangency(solve, rate)
+    if on_failure == "raise":
+        raise_on_failure(solution, solution.status_codes)
+    return solution
+
+
+def pose(
+    dynamics: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    criterion: Callable[[Tensor], Tensor],
+    threshold: float | Tensor,
+    t0: float | Tensor,
+) -> StoppingProblem:
+    """Check the arguments that define the question, evaluate F and J once, and find their parameters."""
+    check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
+    check_callable("criterion", criterion, "x -> J(x)")
+    batch = x0.shape[:-1]
+    threshold = check_per_trajectory("threshold", threshold, x0, batch)
+    t0 = check_per_trajectory("t0", t0, x0, batch)
+    state = check_state("initial_state(x0)", dynamics.initial_state(x0)) if _has_memory(dynamics) else x0
+    position = _position(dynamics)
+    field = TrackedFunction("dynamics", dynamics)
+    objective = TrackedFunction("criterion", lambda x: criterion(position(x)))
+    slope = _probe(field, "t has shape (*batch, 1) for a batch", broadcast_time(t0.detach()), state)
+    check_shape("dynamics", slope, state.shape, "the shape of the state")
+    check_dtype("dynamics", slope, state.dtype)
+    value = _probe(objective, "x has shape (*batch, d)", state)
+    check_shape("criterion", value, batch, "one value per trajectory")
+    check_dtype("criterion", value, state.dtype)
+    return StoppingProblem(field, objective, state, threshold, t0, slope, value)
+
+
+def _probe(function: TrackedFunction, hint: str, *arguments: Tensor) -> Tensor:
+    """First evaluation of a user's function; an exception of its own gets a note about what it was given."""
+    try:
+        return function.probe(*arguments)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(argument.shape)) for argument in arguments)
+        error.add_note(f"odestop called {function.name} with arguments of shape {shapes}; {hint}")
+        raise
+
+
+def _has_memory(dynamics: object) -> bool:
+    return hasattr(dynamics, "initial_state")
+
+
+def _position(dynamics: object) -> Callable[[Tensor], Tensor]:
+    """Map from the state of the dynamics to the point that the criterion sees."""
+    return dynamics.position if hasattr(dynamics, "position") else _identity
+
+
+def _identity(state: Tensor) -> Tensor:
+    return state
+
+
+def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[Kind]) -> Kind:
+    """Turn an alias into the object behind it."""
+    if isinstance(value, str):
+        return aliases[check_choice(name, value, tuple(aliases))]
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, aliases))} or a {kind.__name__} object, got {value!r}"
+        )
+    return value
+
+
+def _check_horizon(t_max: float, t0: Tensor) -> None:
+    if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or math.isnan(t_max):
+        raise ValueError(f"t_max must be a number or inf, got {t_max!r}")
+    latest = float(t0.detach().max())
+    if t_max <= latest:
+        raise ValueError(f"t_max must be later than t0 = {latest}, got {t_max}")
+
+
+def _warn_of_tangency(solve: ForwardSolve, rate: np.ndarray) -> None:
+    tangential = solve.codes == StoppingStatus.TANGENTIAL.code
+    if tangential.any():
+        warnings.warn(
+            f"{int(tangential.sum())} of {tangential.size} trajectories touch the threshold tangentially: "
+            f"dJ/dt = {rate[tangential][0]:.3e} at the first such event; their stopping times have no usable gradient",
+            TangencyWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,112 @@
+"""The forward run: step until the criterion meets the threshold (Def. 2), and keep what the gradient needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from odestop._functions import TrackedFunction
+from odestop._validation import check_dtype, check_shape
+from odestop.status import StoppingStatus
+
+
+@dataclass
+class StoppedRun:
+    """A finished forward run of a batch of independent trajectories; nothing in it has a graph.
+
+    Attributes
+    ----------
+    codes
+        Status codes, shape (*batch,).
+    count
+        N, shape (*batch,); 0 for a trajectory that was not stopped by the threshold.
+    final_state, final_value
+        x_N and J(x_N), shapes (*batch, m) and (*batch,); the last finite iterate of a trajectory that failed.
+    previous_state, previous_value
+        x_{N-1} and J(x_{N-1}); the start where N = 0.
+    trajectory
+        x_0, …, x_{max N - 1}, stopped trajectories standing still; empty if no gradient will go through the steps.
+    """
+
+    codes: Int[Tensor, "*batch"]
+    count: Int[Tensor, "*batch"]
+    final_state: Float[Tensor, "*batch m"]
+    final_value: Float[Tensor, "*batch"]
+    previous_state: Float[Tensor, "*batch m"]
+    previous_value: Float[Tensor, "*batch"]
+    trajectory: list[Tensor] = field(default_factory=list)
+
+    @staticmethod
+    def start(state: Float[Tensor, "*batch m"], value: Float[Tensor, "*batch"]) -> StoppedRun:
+        """Return the run in which nothing has stopped yet, so that the step budget is all that can end it."""
+        count = torch.zeros(value.shape, dtype=torch.int64, device=value.device)
+        return StoppedRun(count + StoppingStatus.MAX_STEPS.code, count, state, value, state, value)
+
+    def stop(
+        self,
+        k: int,
+        stopped: Bool[Tensor, "*batch"],
+        reached: Bool[Tensor, "*batch"],
+        previous_state: Float[Tensor, "*batch m"],
+        previous_value: Float[Tensor, "*batch"],
+    ) -> None:
+        """Write down how the trajectories that stopped at iterate ``k`` ended."""
+        success = StoppingStatus.REACHED if k > 0 else StoppingStatus.ALREADY_SATISFIED
+        ending = torch.where(reached, success.code, StoppingStatus.NON_FINITE.code)
+        self.codes = torch.where(stopped, ending, self.codes)
+        self.count = torch.where(reached, k, self.count)
+        self.previous_state = torch.where(reached.unsqueeze(-1), previous_state, self.previous_state)
+        self.previous_value = torch.where(reached, previous_value, self.previous_value)
+
+
+def run_until_stopped(
+    step: TrackedFunction,
+    criterion: TrackedFunction,
+    initial_state: Float[Tensor, "*batch m"],
+    threshold: Float[Tensor, "*batch"],
+    max_steps: int,
+) -> StoppedRun:
+    """Iterate ``state = step(k, state)`` until J(state) ≤ ε, each trajectory with its own N.
+
+    J is evaluated once per iterate, on the very tensor that the step map gets next, so that both can share ∇f.
+    """
+    state, threshold = initial_state.detach(), threshold.detach()
+    value = criterion.probe(state)
+    check_shape("criterion", value, state.shape[:-1], "one value per trajectory")
+    check_dtype("criterion", value, state.dtype)
+    run = StoppedRun.start(state, value)
+    running = torch.ones_like(value, dtype=torch.bool)
+    previous_state, previous_value = state, value
+    everyone_runs = True
+    for k in range(max_steps + 1):
+        largest = torch.linalg.vector_norm(state, ord=torch.inf, dim=-1)
+        finite_above = (value > threshold) & (torch.maximum(value, largest) < torch.inf)
+        continuing = finite_above if everyone_runs else running & finite_above
+        # The one host synchronisation of a step; everything below it happens once per event.
+        if not torch.equal(continuing, running):
+            stopped = running & ~continuing
+            reached = stopped & (value <= threshold) & (value > -torch.inf) & (largest < torch.inf)
+            run.stop(k, stopped, reached, previous_state, previous_value)
+            state = torch.where((stopped & ~reached).unsqueeze(-1), previous_state, state)
+            running, everyone_runs = continuing, False
+            if not bool(running.any()):
+                break
+        if k == max_steps:
+            break
+        previous_state, previous_value = state, value
+        proposed = step(k, state) if k > 0 else _first_step(step, state)
+        if torch.is_grad_enabled() and (initial_state.requires_grad or step.parameters):
+            run.trajectory.append(state)
+        state = proposed if everyone_runs else torch.where(running.unsqueeze(-1), proposed, state)
+        value = criterion(state)
+    run.final_state, run.final_value = state, value
+    return run
+
+
+def _first_step(step: TrackedFunction, state: Tensor) -> Tensor:
+    proposed = step.probe(0, state)
+    check_shape("step_map", proposed, state.shape, "the shape of the state")
+    return check_dtype("step_map", proposed, state.dtype)

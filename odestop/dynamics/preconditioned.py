@@ -1,0 +1,159 @@
+"""Diagonally preconditioned gradient flows: a fixed diagonal and a learned one (eq. 4 of arXiv 2505.22509)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from odestop._validation import check_count, check_positive
+from odestop.dynamics._hyperparameters import dtype_of, register_hyperparameter
+from odestop.objectives.base import Objective, check_objective
+
+
+class DiagonallyPreconditionedFlow(nn.Module):
+    """dx/dt = -diag(p) ∇f(x), the flow of the paper's Fig. 1 with p = (1, θ).
+
+    Parameters
+    ----------
+    objective
+        f.
+    diagonal
+        p, shape (d,).  Numbers become a parameter of the objective's dtype; a tensor keeps its dtype.  One that
+        requires a gradient is used as it is, so that p = stack([1, θ]) sends gradients to θ.
+
+    Raises
+    ------
+    ValueError
+        If ``objective`` is not an `Objective`, or ``diagonal`` is not a finite vector of its dimension.
+
+    Examples
+    --------
+    >>> from odestop.objectives import DiagonalQuadratic
+    >>> flow = DiagonallyPreconditionedFlow(DiagonalQuadratic([1.0, 4.0]), [1.0, 2.5])
+    >>> flow(torch.tensor(0.0), torch.ones(2)).tolist()
+    [-1.0, -10.0]
+    """
+
+    diagonal: Tensor
+
+    def __init__(self, objective: Objective, diagonal: Tensor | Sequence[float]) -> None:
+        super().__init__()
+        self.objective = check_objective(objective)
+        register_hyperparameter(self, "diagonal", diagonal, dtype=dtype_of(objective))
+        shape = tuple(self.diagonal.shape)
+        if self.diagonal.ndim != 1 or objective.dimension not in (None, len(self.diagonal)):
+            raise ValueError(
+                f"diagonal must have shape (d,) with d = {objective.dimension or 'any'}, got {shape}"
+            )
+
+    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
+        return -self.diagonal * self.objective.gradient(x)
+
+
+class PreconditionedFlow(nn.Module):
+    """dx/dt = -diag(P(x, ∇f(x), t; θ)) ∇f(x) (eq. 4).
+
+    Parameters
+    ----------
+    objective
+        f.
+    preconditioner
+        P: maps (x, g, t), with x and g of shape (*batch, d) and t of shape () or (*batch, 1), to a positive
+        diagonal of shape (*batch, d); its parameters are θ.
+
+    Raises
+    ------
+    ValueError
+        If ``objective`` is not an `Objective`.
+
+    Examples
+    --------
+    >>> from odestop.objectives import DiagonalQuadratic
+    >>> flow = PreconditionedFlow(DiagonalQuadratic([1.0, 4.0]), CoordinatewisePreconditioner(2))
+    >>> flow(torch.tensor(0.0), torch.zeros(2)).abs().tolist()
+    [0.0, 0.0]
+    """
+
+    def __init__(self, objective: Objective, preconditioner: nn.Module) -> None:
+        super().__init__()
+        self.objective = check_objective(objective)
+        self.preconditioner = preconditioner
+
+    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Return dx/dt at t of shape () or (*batch, 1)."""
+        gradient = self.objective.gradient(x)
+        return -self.preconditioner(x, gradient, t) * gradient
+
+
+class CoordinatewisePreconditioner(nn.Module):
+    """A tiny network per coordinate: P_i = exp(Σ_j v_ij tanh(w^x_ij x_i + w^g_ij g_i + w^t_ij t + b_ij)).
+
+    The paper's experiments have a preconditioner with "10 d learnable parameters" and do not specify it.  This
+    one is our choice: with two hidden units, each coordinate has 3·2 input weights, 2 biases and 2 output
+    weights.  The exponential keeps it positive and within exp(±Σ_j |v_ij|).
+
+    Parameters
+    ----------
+    dimension
+        d.
+    hidden
+        Hidden units per coordinate; the parameters number 5·hidden·d.
+    scale
+        Standard deviation of the normal distribution that all parameters are drawn from, at least 0.
+    seed
+        Seed of that draw; the same numbers, up to rounding, in every dtype and on every device.
+    dtype, device
+        Where the parameters go; PyTorch's defaults if not given.
+
+    Raises
+    ------
+    ValueError
+        If ``dimension`` or ``hidden`` is not a positive integer, or ``scale`` is negative.
+
+    Examples
+    --------
+    >>> preconditioner = CoordinatewisePreconditioner(100)
+    >>> sum(parameter.numel() for parameter in preconditioner.parameters())
+    1000
+    >>> x, gradient = torch.zeros(7, 100), torch.ones(7, 100)
+    >>> preconditioner(x, gradient, torch.tensor(0.0)).shape
+    torch.Size([7, 100])
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        hidden: int = 2,
+        *,
+        scale: float = 0.1,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (5, check_count("hidden", hidden), check_count("dimension", dimension))
+        check_positive("scale", scale, allow_zero=True)
+        draws = scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        # Coordinates come last, so that every operation runs over contiguous memory.
+        weight_x, weight_g, weight_t, bias, readout = draws.to(
+            dtype=dtype or torch.get_default_dtype(), device=device
+        ).unbind()
+        self.weight_x = nn.Parameter(weight_x.clone())
+        self.weight_g = nn.Parameter(weight_g.clone())
+        self.weight_t = nn.Parameter(weight_t.clone())
+        self.bias = nn.Parameter(bias.clone())
+        self.readout = nn.Parameter(readout.clone())
+
+    def forward(
+        self, x: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"], t: Float[Tensor, "*time"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return the diagonal of the preconditioner at t of shape () or (*batch, 1)."""
+        # The axis before the last is that of the hidden units: (*batch, hidden, d).
+        hidden = torch.addcmul(self.bias, self.weight_t, t.unsqueeze(-1))
+        hidden = torch.addcmul(hidden, self.weight_x, x.unsqueeze(-2))
+        hidden = torch.addcmul(hidden, self.weight_g, gradient.unsqueeze(-2))
+        return torch.linalg.vecdot(self.readout, torch.tanh(hidden), dim=-2).exp()

@@ -1,0 +1,233 @@
+"""What every objective offers: f, its gradient and its Hessian-vector products, over any batch dimensions."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from odestop._validation import check_callable, check_shape
+
+
+class Objective(nn.Module):
+    """An objective f: R^d -> R, evaluated over any leading batch dimensions.
+
+    A subclass implements `value`.  It may implement ``_gradient`` and ``_hessian_vector_product`` as well, where
+    it knows better than autograd.  Everything is differentiable to any order when grad mode is on.
+
+    While grad mode is off, `gradient` remembers its last result and returns it again for the same, unchanged
+    tensor x, so that a gradient flow and J = ‖∇f‖² at the same state cost one gradient.  A change in place of x,
+    of the objective's parameters and buffers, or of its attributes is noticed; a change through ``Tensor.data``,
+    which PyTorch does not count, is not.
+
+    Parameters
+    ----------
+    dimension
+        d, or None if any d will do.
+    minimum
+        The least value f*, or None if unknown.
+    minimizer
+        A point of shape (d,) where f* is attained, or None if unknown.
+    smoothness
+        L, a Lipschitz constant of ∇f, or None if there is none or it is unknown.
+    strong_convexity
+        mu >= 0 such that f - mu/2 ‖x‖² is convex, or None if there is none or it is unknown.
+
+    Examples
+    --------
+    >>> class Quartic(Objective):
+    ...     def value(self, x):
+    ...         return (x**4).sum(-1)
+    >>> quartic = Quartic(minimum=0.0)
+    >>> x = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    >>> quartic(x)
+    tensor([17.,  1.])
+    >>> with torch.no_grad():
+    ...     quartic.gradient(x)
+    tensor([[ 4., 32.],
+            [ 0., -4.]])
+    >>> with torch.no_grad():
+    ...     quartic.hessian_vector_product(x, torch.ones_like(x))
+    tensor([[12., 48.],
+            [ 0., 12.]])
+    """
+
+    minimizer: Tensor | None
+    _remembered: _RememberedGradient | None = None
+    _may_remember = True
+
+    def __init__(
+        self,
+        *,
+        dimension: int | None = None,
+        minimum: float | None = None,
+        minimizer: Tensor | None = None,
+        smoothness: float | None = None,
+        strong_convexity: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.minimum = minimum
+        self.smoothness = smoothness
+        self.strong_convexity = strong_convexity
+        register_value(self, "minimizer", minimizer)
+
+    @staticmethod
+    def from_function(
+        function: Callable[[Tensor], Tensor], *, dimension: int | None = None, minimum: float | None = None
+    ) -> Objective:
+        """Wrap a function of x of shape (*batch, d) that returns f(x) of shape (*batch,).
+
+        Derivatives come from autograd.  Gradients are remembered only for a `torch.nn.Module`: a plain function
+        may read values whose changes cannot be noticed.
+
+        Raises
+        ------
+        ValueError
+            If ``function`` cannot be called; at evaluation, if it does not return shape (*batch,).
+
+        Examples
+        --------
+        >>> objective = Objective.from_function(lambda x: x.cosh().sum(-1), minimum=0.0)
+        >>> objective.gradient(torch.zeros(3)).tolist()
+        [0.0, 0.0, 0.0]
+        """
+        return _FunctionObjective(function, dimension=dimension, minimum=minimum)
+
+    def value(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Return f(x)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement value(x)")
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Return f(x)."""
+        return self.value(x)
+
+    def gradient(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Return ∇f(x); without grad mode, the same tensor again while x and the objective are unchanged."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._may_remember:
+            return self._gradient(x)
+        inputs = (x, *self._own_tensors())
+        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in inputs):
+            # Inference tensors do not count their changes.
+            return self._gradient(x)
+        remembered = self._remembered
+        if remembered is None or not remembered.is_of(inputs):
+            remembered = _RememberedGradient(inputs, self._gradient(x))
+            self.__dict__["_remembered"] = remembered
+        return remembered.gradient
+
+    def hessian_vector_product(
+        self, x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return ∇²f(x) v."""
+        return self._hessian_vector_product(x, v)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        """Compute ∇f(x) by autograd."""
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            point = _differentiable(x)
+            total = self.value(point).sum()
+            return torch.autograd.grad(total, point, create_graph=create_graph, materialize_grads=True)[0]
+
+    def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
+        """Compute ∇²f(x) v by autograd through the gradient."""
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            point = _differentiable(x)
+            gradient = self._gradient(point)
+            if not gradient.requires_grad:
+                # The gradient of a linear function depends on nothing.
+                return torch.zeros_like(x)
+            return torch.autograd.grad(gradient, point, v, create_graph=create_graph, materialize_grads=True)[
+                0
+            ]
+
+    def _own_tensors(self) -> list[Tensor]:
+        """Parameters and buffers of this module and the modules in it."""
+        return [
+            tensor
+            for module in self.modules()
+            for group in (module._parameters, module._buffers)
+            for tensor in group.values()
+            if tensor is not None
+        ]
+
+    def _forget(self) -> None:
+        self.__dict__["_remembered"] = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy starts without memory; weak references cannot be pickled either.
+        return {**self.__dict__, "_remembered": None}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Objective:
+        # Module.to, .double() and the like replace the data of parameters behind the version counter.
+        self._forget()
+        return super()._apply(fn, recurse)
+
+
+class _RememberedGradient:
+    """A gradient and the tensors it came from, weakly, each with the version it had."""
+
+    def __init__(self, inputs: tuple[Tensor, ...], gradient: Tensor) -> None:
+        self.gradient = gradient
+        # The gradient is watched too: a caller may change what it was given.
+        watched = (gradient, *inputs)
+        self._references = [weakref.ref(tensor) for tensor in watched]
+        self._versions = [tensor._version for tensor in watched]
+
+    def is_of(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Whether ``inputs`` are the same tensors, and neither they nor the gradient have changed since."""
+        watched = (self.gradient, *inputs)
+        return len(watched) == len(self._references) and all(
+            reference() is tensor and version == tensor._version
+            for reference, version, tensor in zip(self._references, self._versions, watched, strict=True)
+        )
+
+
+class _FunctionObjective(Objective):
+    """The objective behind `Objective.from_function`."""
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], *, dimension: int | None, minimum: float | None
+    ) -> None:
+        super().__init__(dimension=dimension, minimum=minimum)
+        self.function = check_callable("function", function, "(x) -> f(x)")
+        self._may_remember = isinstance(function, nn.Module)
+
+    def value(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        return check_shape("function", self.function(x), x.shape[:-1], "one value per leading index of x")
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """Return x, or where it does not require a gradient, x plus a zero that does."""
+    # Detaching x instead would lose its forward-mode tangent.
+    return x if x.requires_grad else x + torch.zeros_like(x, requires_grad=True)
+
+
+def check_objective(objective: object) -> Objective:
+    """Return ``objective`` if it is an `Objective`."""
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            f"objective must be an odestop.objectives.Objective, got {type(objective).__name__}; "
+            "a function becomes one by Objective.from_function(function)"
+        )
+    return objective
+
+
+def register_value(module: nn.Module, name: str, value: Tensor | float | None) -> None:
+    """Store ``value`` on ``module``: a parameter stays one, any other tensor becomes a buffer."""
+    if isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    elif isinstance(value, Tensor) or value is None:
+        module.register_buffer(name, value)
+    else:
+        setattr(module, name, value)

@@ -1,0 +1,47 @@
+"""Continuous extension of one Runge-Kutta step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class DenseOutput:
+    """x(t + s h) ≈ x + h Σ b_i(s) k_i on a step, for s in [0, 1].
+
+    Parameters
+    ----------
+    start
+        State at the start of the step, shape (*batch, d).
+    step_size
+        h, shape (*batch,).
+    slopes
+        Stage slopes k_i, each of shape (*batch, d).
+    interpolant
+        Coefficients of the powers s, s², … in b_i(s), one row per slope.
+    """
+
+    def __init__(
+        self,
+        start: Float[Tensor, "*batch d"],
+        step_size: Float[Tensor, "*batch"],
+        slopes: Sequence[Tensor],
+        interpolant: Sequence[Sequence[float]],
+    ) -> None:
+        self.start = start
+        self.step_size = step_size
+        self.slopes = slopes
+        self._powers = range(1, len(interpolant[0]) + 1)
+        self._interpolant = torch.tensor(interpolant, dtype=start.dtype, device=start.device)
+
+    def __call__(self, fraction: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+        """State at ``fraction`` of the step, one fraction per trajectory."""
+        powers = torch.stack([fraction**power for power in self._powers], dim=-1)
+        weights = (powers @ self._interpolant.T) * self.step_size.unsqueeze(-1)
+        state = self.start
+        for weight, slope in zip(weights.unbind(-1), self.slopes, strict=True):
+            state = torch.addcmul(state, weight.unsqueeze(-1), slope)
+        return state

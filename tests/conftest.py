@@ -1,0 +1,28 @@
+"""What every test starts from: the same random numbers, one thread, torch's own default dtype."""
+
+import random
+from collections.abc import Iterator
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+# Examples are the same in every run, and a slow machine is not a failure.
+hypothesis.settings.register_profile("odestop", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("odestop")
+
+
+@pytest.fixture(autouse=True)
+def reproducible() -> Iterator[None]:
+    """Seed every generator before the test; fail a test that leaves another default dtype behind."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - third-party code may use numpy's global generator
+    torch.manual_seed(0)
+    default_dtype = torch.get_default_dtype()
+    yield
+    left_behind = torch.get_default_dtype()
+    torch.set_default_dtype(default_dtype)
+    assert left_behind == default_dtype, f"the test changed the default dtype to {left_behind}"
