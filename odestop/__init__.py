@@ -4,7 +4,12 @@ Xie, Fong, Yuan, Wen, "Accelerating Optimization via Differentiable Stopping Tim
 """
 
 from odestop import solvers
-from odestop.continuous import ContinuousSolution, continuous_stopping_time, gradients
+from odestop.continuous import (
+    ContinuousSolution,
+    continuous_stopping_time,
+    gradients,
+    torchdiffeq_stopping_time,
+)
 from odestop.status import StoppingStatus, StoppingTimeError, TangencyWarning
 
 __version__ = "0.1.0"
@@ -17,4 +22,5 @@ __all__ = [
     "continuous_stopping_time",
     "gradients",
     "solvers",
+    "torchdiffeq_stopping_time",
 ]

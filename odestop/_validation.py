@@ -16,7 +16,7 @@ def check_state(name: str, value: object) -> Tensor:
     if not value.is_floating_point():
         raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
     if value.ndim == 0 or value.numel() == 0:
-        raise ValueError(f"{name} must have shape (*batch, d) without an empty dimension, got {tuple(value.shape)}")
+        raise ValueError(f"{name} must have shape (*batch, d), all at least 1, got {tuple(value.shape)}")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries")
     return value
@@ -28,7 +28,10 @@ def check_per_trajectory(name: str, value: object, like: Tensor, batch: torch.Si
         raise ValueError(
             f"{name} must be a number or a tensor of shape {tuple(batch)}, got {type(value).__name__}"
         )
-    tensor = torch.as_tensor(value).to(dtype=like.dtype, device=like.device)
+    if isinstance(value, Tensor):
+        tensor = value.to(dtype=like.dtype, device=like.device)
+    else:
+        tensor = torch.tensor(value, dtype=like.dtype, device=like.device)
     try:
         tensor = tensor.expand(batch)
     except RuntimeError:

@@ -3,5 +3,12 @@
 from odestop.continuous import gradients
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.continuous.stopping_time import continuous_stopping_time
+from odestop.continuous.torchdiffeq_reference import torchdiffeq_stopping_time
 
-__all__ = ["ContinuousSolution", "ContinuousStats", "continuous_stopping_time", "gradients"]
+__all__ = [
+    "ContinuousSolution",
+    "ContinuousStats",
+    "continuous_stopping_time",
+    "gradients",
+    "torchdiffeq_stopping_time",
+]

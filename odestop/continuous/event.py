@@ -56,8 +56,8 @@ class Event:
         States at the start of the last step and at the event, shape (*batch, d).
     start_time, step_size
         t_k and h' = T - t_k, shape (n,).
-    rate, tangency
-        dJ/dt = ∇J·F at the event, and its absolute value relative to ‖∇J‖ ‖F‖, shape (n,).
+    rate, relative_rate
+        dJ/dt = ∇J·F at the event, and its size relative to the mean rate of fall over the last step, shape (n,).
     """
 
     start: Tensor
@@ -65,7 +65,7 @@ class Event:
     start_time: Array
     step_size: Array
     rate: Array
-    tangency: Array
+    relative_rate: Array
 
 
 def merge_steps(problem: StoppingProblem, rows: Array, new: Step, old: Step | None) -> Step:
@@ -114,8 +114,10 @@ def locate_event(problem: StoppingProblem, solver: RungeKutta, crossing: Crossin
     fraction = np.where(rows, _crossing_on_dense_output(problem, solver, crossing, rows), 0.0)
     (whole_step,) = to_host(crossing.step.step_size)
     event = _settle_on_retaken_step(problem, solver, crossing, fraction * whole_step, rows)
-    rate, tangency = criterion_rate(problem, event)
-    return replace(event, rate=rate, tangency=tangency)
+    rate = _criterion_rate(problem, event)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative_rate = np.abs(rate) * event.step_size / crossing.value
+    return replace(event, rate=rate, relative_rate=relative_rate)
 
 
 def _scaled_gap(value: Tensor, threshold: Tensor) -> Tensor:
@@ -174,7 +176,7 @@ def _settle_on_retaken_step(
         informative = np.abs(gap - previous_gap) > 1e4 * problem.resolution
         slope = np.where(informative & np.isfinite(secant), secant, slope)
     nothing = np.zeros_like(best_h)
-    return Event(step.start, best_end, crossing.start_time, best_h, rate=nothing, tangency=nothing)
+    return Event(step.start, best_end, crossing.start_time, best_h, rate=nothing, relative_rate=nothing)
 
 
 def _row_mask(problem: StoppingProblem, rows: Array) -> Tensor:
@@ -194,18 +196,12 @@ def _slope_on_dense_output(problem: StoppingProblem, dense: object, h: Array, wh
     return (gap(fraction) - gap(fraction - width)) / (width * whole)
 
 
-def criterion_rate(problem: StoppingProblem, event: Event) -> tuple[Array, Array]:
-    """∇J·F at the event, and |∇J·F| / (‖∇J‖ ‖F‖); nan for a criterion that carries no gradient."""
-    t = problem.to_device(event.start_time + event.step_size)
-    slope = problem.field(t, event.end)
+def _criterion_rate(problem: StoppingProblem, event: Event) -> Array:
+    """∇J·F at the event; nan for a criterion that carries no gradient."""
+    slope = problem.field(problem.to_device(event.start_time + event.step_size), event.end)
+    if not problem.criterion.tracks_state:
+        return np.full_like(event.step_size, np.nan)
     state = event.end.detach().requires_grad_()
     value = problem.criterion.with_graph(state)
-    if not value.requires_grad:
-        unknown = np.full_like(event.step_size, np.nan)
-        return unknown, unknown
-    (gradient,) = torch.autograd.grad(value.sum(), state, allow_unused=True, materialize_grads=True)
-    rate = (gradient * slope).sum(-1)
-    size = torch.linalg.vector_norm(gradient, dim=-1) * torch.linalg.vector_norm(slope, dim=-1)
-    tiny = torch.finfo(size.dtype).tiny
-    host_rate, tangency = to_host(rate, rate.abs() / size.clamp_min(tiny))
-    return host_rate, tangency
+    (gradient,) = torch.autograd.grad(value, state, torch.ones_like(value))
+    return to_host((gradient * slope).sum(-1))[0]

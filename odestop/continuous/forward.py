@@ -121,6 +121,8 @@ class _Integration:
         self.previous_error = np.ones(n)
         self.last_finite = np.ones(n, dtype=bool)
         self.radius = np.zeros(n)
+        # Far beyond any time scale, and still safe to multiply in the dtype of the state.
+        self.largest_step = torch.finfo(self.x.dtype).max ** 0.5
         self.radius_due = 0
 
     @property
@@ -167,7 +169,7 @@ class _Integration:
     def attempt_step(self) -> None:
         """Attempt one step in every running trajectory, and draw the consequences."""
         remaining = self.t_max - self.t
-        wanted = np.minimum(self.h, self._cap())
+        wanted = np.minimum(np.minimum(self.h, self._cap()), self.largest_step)
         clipped = wanted >= remaining
         underflow = self.t + wanted <= self.t
         self.finish(underflow & self.last_finite, StoppingStatus.STEP_UNDERFLOW)
@@ -324,7 +326,7 @@ class _Integration:
             time[reached] = (event.start_time + event.step_size)[reached]
             mask = torch.from_numpy(reached).to(state.device).reshape((*self.problem.batch, 1))
             state = torch.where(mask, event.end, state)
-            tangential = reached & (event.tangency <= self.problem.resolution**0.5)
+            tangential = reached & (event.relative_rate <= self.problem.resolution**0.5)
             self.codes[tangential] = StoppingStatus.TANGENTIAL.code
         return ForwardSolve(
             self.steps, event, time, state, self.codes, self.accepted, self.rejected, self.radius

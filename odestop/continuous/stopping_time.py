@@ -124,7 +124,7 @@ def continuous_stopping_time(
         atol=check_positive("atol", atol, allow_zero=True),
     )
     problem = pose(dynamics, x0, criterion, threshold, t0)
-    _check_horizon(t_max, problem.t0)
+    check_horizon(t_max, problem.t0)
     solve = solve_forward(problem, solver, tolerances, t_max, max_steps)
     stats = ContinuousStats(
         nfe=problem.dynamics.evaluations,
@@ -137,7 +137,7 @@ def continuous_stopping_time(
     solution = ContinuousSolution(
         time=time,
         state=state,
-        position=_position(dynamics)(state),
+        position=position_map(dynamics)(state),
         criterion_rate=problem.to_device(np.where(np.isfinite(solve.time), rate, np.nan)),
         stats=stats,
         status_codes=torch.from_numpy(solve.codes).reshape(problem.batch),
@@ -162,7 +162,7 @@ def pose(
     threshold = check_per_trajectory("threshold", threshold, x0, batch)
     t0 = check_per_trajectory("t0", t0, x0, batch)
     state = check_state("initial_state(x0)", dynamics.initial_state(x0)) if _has_memory(dynamics) else x0
-    position = _position(dynamics)
+    position = position_map(dynamics)
     field = TrackedFunction("dynamics", dynamics)
     objective = TrackedFunction("criterion", lambda x: criterion(position(x)))
     slope = _probe(field, "t has shape (*batch, 1) for a batch", broadcast_time(t0.detach()), state)
@@ -188,7 +188,7 @@ def _has_memory(dynamics: object) -> bool:
     return hasattr(dynamics, "initial_state")
 
 
-def _position(dynamics: object) -> Callable[[Tensor], Tensor]:
+def position_map(dynamics: object) -> Callable[[Tensor], Tensor]:
     """Map from the state of the dynamics to the point that the criterion sees."""
     return dynamics.position if hasattr(dynamics, "position") else _identity
 
@@ -208,7 +208,7 @@ def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[
     return value
 
 
-def _check_horizon(t_max: float, t0: Tensor) -> None:
+def check_horizon(t_max: float, t0: Tensor) -> None:
     if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or math.isnan(t_max):
         raise ValueError(f"t_max must be a number or inf, got {t_max!r}")
     latest = float(t0.detach().max())

@@ -1,4 +1,4 @@
-"""One vector-Jacobian product of a user's function, and the refusal of functions that hide what they depend on."""
+"""A vector-Jacobian product of a user's function, and the refusal of functions that hide one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pull_back(
 ) -> tuple[Tensor | None, ...]:
     """Recompute ``function(state)`` with a graph and pull the cotangent of its value through it.
 
-    Returns the cotangents of the state and of each parameter; None for those that the value does not depend on.
+    Returns the cotangents of the state and of each parameter; None for what the value does not depend on.
     """
     with torch.enable_grad():
         leaf = state.detach().requires_grad_()
@@ -28,28 +28,22 @@ def pull_back(
     return torch.autograd.grad(output, (leaf, *parameters), cotangent, allow_unused=True)
 
 
-def refuse_detached_step(
-    step: Callable[[Tensor], Tensor],
-    state: Float[Tensor, "*batch m"],
-    cotangent: Float[Tensor, "*batch m"],
-    pulled: Float[Tensor, "*batch m"] | None,
-) -> None:
+def refuse_detached_step(step: Callable[[Tensor], Tensor], state: Float[Tensor, "*batch m"]) -> None:
     """Raise if a step moves with its state in a way that its graph does not show.
 
-    A map that detaches its state, or calls autograd inside without ``create_graph=True``, leaves one of two traces:
-    no graph at all, as if the map were constant, or the graph of ``state + constant`` alone, whose pull-back is the
-    identity.  Only then is the map evaluated again nearby, to see whether it really is constant or a translation.
+    A map that detaches its state, or calls autograd inside without ``create_graph=True``, leaves one of two
+    traces: no graph at all, as if the map were constant, or the graph of ``state + constant`` alone, whose
+    pull-back is the identity.  In these two cases the map is evaluated nearby, to see whether it really is
+    so.
 
     Raises
     ------
     RuntimeError
         If it is not.
     """
-    if pulled is not None and not torch.equal(pulled, cotangent):
-        return
     generic = _wave(state)
-    if pulled is not None and not torch.equal(_pulled_state(step, state, generic), generic):
-        # The identity was a coincidence of this one cotangent.
+    (pulled,) = pull_back(step, state, (), generic)
+    if pulled is not None and not torch.equal(pulled, generic):
         return
     resolution = torch.finfo(state.dtype).eps
     displacement = math.sqrt(resolution) * (1 + state.abs()) * generic
@@ -60,14 +54,9 @@ def refuse_detached_step(
     rounding = 4 * resolution * (state.abs() + output.abs() + displacement.abs())
     if bool(((displaced - expected).abs() > rounding).any()):
         raise RuntimeError(
-            "step_map depends on its state in a way that autograd does not see: it detaches the state, or calls "
-            "autograd inside without create_graph=True"
+            "step_map depends on its state in a way that autograd does not see: it detaches the state, or "
+            "calls autograd inside without create_graph=True"
         )
-
-
-def _pulled_state(step: Callable[[Tensor], Tensor], state: Tensor, cotangent: Tensor) -> Tensor:
-    pulled = pull_back(step, state, (), cotangent)[0]
-    return torch.zeros_like(state) if pulled is None else pulled
 
 
 def _wave(like: Tensor) -> Tensor:

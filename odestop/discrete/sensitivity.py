@@ -14,8 +14,8 @@ from odestop._validation import check_choice
 class CrossingWeights(NamedTuple):
     """Weights of dN = final · dJ(x_N) + previous · dJ(x_{N-1}) + threshold · dε, each of shape (*batch,).
 
-    dJ covers a change of the iterate and a change of the criterion's own parameters.  ``previous`` is None where
-    x_{N-1} has no part.
+    dJ covers a change of the iterate and a change of the criterion's own parameters.  ``previous`` is None
+    where x_{N-1} has no part.
     """
 
     final: Tensor
@@ -38,10 +38,11 @@ class Sensitivity(Protocol):
 
 @dataclass(frozen=True)
 class Definition3:
-    """The paper's sensitivity: N itself, with ∂N/∂θ := -∇J(x_N)ᵀ ∂x_N/∂θ / (J(x_N) - J(x_{N-1})) (Def. 3, eq. 8).
+    """The paper's sensitivity: N itself, with the derivative that Definition 3 gives it.
 
-    The same rule answers for x0; for the threshold it gives 1 / (J(x_N) - J(x_{N-1})), and for parameters φ of the
-    criterion -∂J(x_N; φ)/∂φ / (J(x_N) - J(x_{N-1})).  It jumps with N, and h ∂N/∂θ is O(h) off ∂T/∂θ (Thm. 2).
+    ∂N/∂θ := -∇J(x_N)ᵀ ∂x_N/∂θ / (J(x_N) - J(x_{N-1})) (eq. 8), and the same for x0.  The same rule gives
+    1 / (J(x_N) - J(x_{N-1})) for the threshold and -∂J(x_N; φ)/∂φ / (J(x_N) - J(x_{N-1})) for parameters φ of
+    the criterion.  It jumps with N, and h ∂N/∂θ is O(h) off ∂T/∂θ (Thm. 2).
 
     Examples
     --------
@@ -78,8 +79,8 @@ class Definition3:
 class Interpolated:
     """The fractional step N̂ = N - 1 + (J(x_{N-1}) - ε) / (J(x_{N-1}) - J(x_N)), with its exact derivative.
 
-    N̂ lies in (N - 1, N], is continuous in everything it depends on, also where N jumps, and is differentiable within
-    a step count.
+    N̂ lies in (N - 1, N], is continuous in everything it depends on, also where N jumps, and is
+    differentiable within a step count.
 
     Examples
     --------

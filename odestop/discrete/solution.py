@@ -18,8 +18,8 @@ class DiscreteStats:
     Attributes
     ----------
     nfe
-        Evaluations of the step map in the forward run, which for Euler are those of the dynamics; one evaluation
-        covers the whole batch.
+        Evaluations of the step map in the forward run, which for Euler are those of the dynamics; one
+        evaluation covers the whole batch.
     criterion_evaluations
         Evaluations of the criterion J in the forward run: one per iterate, the start included.
     vjps
@@ -38,13 +38,17 @@ class DiscreteSolution:
     Attributes
     ----------
     steps
-        N, integer-valued, or the fractional N̂, shape (*batch,), in the dtype of x0; +inf where the threshold is never
-        reached.  Differentiable by the sensitivity that was chosen.
+        N, integer-valued, or the fractional N̂, shape (*batch,), in the dtype of x0; +inf where the threshold
+        is never reached.  Differentiable by the sensitivity that was chosen.
     time
-        t0 + h · steps, shape (*batch,), differentiable through h, t0 and steps; None for step maps without a step
-        size.
+        t0 + h · steps, shape (*batch,), differentiable through h, t0 and steps; None for step maps without a
+        step size.
     state
-        The position at x_N, shape (*batch, d); the last finite iterate where N = +inf.  Its gradient holds N fixed.
+        x_N, shape (*batch, m); the last finite iterate where N = +inf.  Its gradient holds N fixed.  For step
+        maps with memory (momentum, moments) this is the whole state.
+    position
+        The part of ``state`` that the criterion sees, shape (*batch, d); ``state`` itself for step maps
+        without memory.
     status_codes
         `StoppingStatus.code` of each trajectory, shape (*batch,).
     stats
@@ -53,7 +57,8 @@ class DiscreteSolution:
 
     steps: Float[Tensor, "*batch"]
     time: Float[Tensor, "*batch"] | None
-    state: Float[Tensor, "*batch d"]
+    state: Float[Tensor, "*batch m"]
+    position: Float[Tensor, "*batch d"]
     status_codes: Int[Tensor, "*batch"]
     stats: DiscreteStats
 

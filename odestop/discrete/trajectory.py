@@ -1,4 +1,4 @@
-"""The forward run: step until the criterion meets the threshold (Def. 2), and keep what the gradient needs."""
+"""The forward run: step until J meets the threshold (Def. 2), and keep what the gradient needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoppedRun:
     previous_state, previous_value
         x_{N-1} and J(x_{N-1}); the start where N = 0.
     trajectory
-        x_0, …, x_{max N - 1}, stopped trajectories standing still; empty if no gradient will go through the steps.
+        x_0, …, x_{max N - 1}, stopped trajectories standing still; empty if no step needs a gradient.
     """
 
     codes: Int[Tensor, "*batch"]
@@ -71,7 +71,7 @@ def run_until_stopped(
 ) -> StoppedRun:
     """Iterate ``state = step(k, state)`` until J(state) ≤ ε, each trajectory with its own N.
 
-    J is evaluated once per iterate, on the very tensor that the step map gets next, so that both can share ∇f.
+    J is evaluated once per iterate, on the very tensor that the step map gets next: both can share ∇f.
     """
     state, threshold = initial_state.detach(), threshold.detach()
     value = criterion.probe(state)
@@ -80,15 +80,16 @@ def run_until_stopped(
     run = StoppedRun.start(state, value)
     running = torch.ones_like(value, dtype=torch.bool)
     previous_state, previous_value = state, value
+    infinity = torch.full_like(value, torch.inf)
     everyone_runs = True
     for k in range(max_steps + 1):
         largest = torch.linalg.vector_norm(state, ord=torch.inf, dim=-1)
-        finite_above = (value > threshold) & (torch.maximum(value, largest) < torch.inf)
+        finite_above = (value > threshold) & (torch.maximum(value, largest) < infinity)
         continuing = finite_above if everyone_runs else running & finite_above
         # The one host synchronisation of a step; everything below it happens once per event.
         if not torch.equal(continuing, running):
             stopped = running & ~continuing
-            reached = stopped & (value <= threshold) & (value > -torch.inf) & (largest < torch.inf)
+            reached = stopped & (value <= threshold) & (value > -infinity) & (largest < infinity)
             run.stop(k, stopped, reached, previous_state, previous_value)
             state = torch.where((stopped & ~reached).unsqueeze(-1), previous_state, state)
             running, everyone_runs = continuing, False

@@ -19,7 +19,7 @@ def register_hyperparameter(
     """
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
     if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} must be finite real floating-point numbers, got {value}")
+        raise ValueError(f"{name} must be finite real floating-point numbers, got {value!r}")
     if tensor.requires_grad and not isinstance(tensor, nn.Parameter):
         module.register_buffer(name, tensor)
     else:

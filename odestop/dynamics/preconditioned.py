@@ -1,4 +1,4 @@
-"""Diagonally preconditioned gradient flows: a fixed diagonal and a learned one (eq. 4 of arXiv 2505.22509)."""
+"""Diagonally preconditioned gradient flows: fixed, and learned (eq. 4 of arXiv 2505.22509)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class DiagonallyPreconditionedFlow(nn.Module):
     objective
         f.
     diagonal
-        p, shape (d,).  Numbers become a parameter of the objective's dtype; a tensor keeps its dtype.  One that
-        requires a gradient is used as it is, so that p = stack([1, θ]) sends gradients to θ.
+        p, shape (d,).  Numbers become a parameter of the objective's dtype; a tensor keeps its dtype.  One
+        that requires a gradient is used as it is, so that p = stack([1, θ]) sends gradients to θ.
 
     Raises
     ------
@@ -43,10 +43,10 @@ class DiagonallyPreconditionedFlow(nn.Module):
         super().__init__()
         self.objective = check_objective(objective)
         register_hyperparameter(self, "diagonal", diagonal, dtype=dtype_of(objective))
-        shape = tuple(self.diagonal.shape)
         if self.diagonal.ndim != 1 or objective.dimension not in (None, len(self.diagonal)):
             raise ValueError(
-                f"diagonal must have shape (d,) with d = {objective.dimension or 'any'}, got {shape}"
+                f"diagonal must have shape (d,) with d = {objective.dimension or 'any'}, "
+                f"got shape {tuple(self.diagonal.shape)}"
             )
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -92,9 +92,9 @@ class PreconditionedFlow(nn.Module):
 class CoordinatewisePreconditioner(nn.Module):
     """A tiny network per coordinate: P_i = exp(Σ_j v_ij tanh(w^x_ij x_i + w^g_ij g_i + w^t_ij t + b_ij)).
 
-    The paper's experiments have a preconditioner with "10 d learnable parameters" and do not specify it.  This
-    one is our choice: with two hidden units, each coordinate has 3·2 input weights, 2 biases and 2 output
-    weights.  The exponential keeps it positive and within exp(±Σ_j |v_ij|).
+    The paper's experiments have a preconditioner with "10 d learnable parameters" and do not specify it.
+    This one is our choice: with two hidden units, each coordinate has 3·2 input weights, 2 biases and 2
+    output weights.  The exponential keeps it positive and within exp(±Σ_j |v_ij|).
 
     Parameters
     ----------

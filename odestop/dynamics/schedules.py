@@ -1,7 +1,7 @@
 """Schedules α(θ, t) that rescale a gradient flow (eq. 3 of arXiv 2505.22509).
 
-The hyperparameters are scalars.  Numbers become float64 parameters, so that they are exactly what was written;
-a scalar never changes the dtype of the state that it multiplies.
+The hyperparameters are scalars.  Numbers become float64 parameters, so that they are exactly what was
+written; a scalar never changes the dtype of the state that it multiplies.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ConstantSchedule(nn.Module):
 class ExponentialSchedule(nn.Module):
     """α(θ, t) = θ₁ exp(-θ₂ (t - t₀)).
 
-    For θ₂ > 0 the integral of α is finite: the rescaled flow comes to rest where the plain one is at time θ₁/θ₂.
+    For θ₂ > 0 the integral of α is finite: the rescaled flow comes to rest where the plain one is at θ₁/θ₂.
 
     Parameters
     ----------

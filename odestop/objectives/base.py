@@ -16,13 +16,13 @@ from odestop._validation import check_callable, check_shape
 class Objective(nn.Module):
     """An objective f: R^d -> R, evaluated over any leading batch dimensions.
 
-    A subclass implements `value`.  It may implement ``_gradient`` and ``_hessian_vector_product`` as well, where
-    it knows better than autograd.  Everything is differentiable to any order when grad mode is on.
+    A subclass implements `value`.  It may implement ``_gradient`` and ``_hessian_vector_product`` as well,
+    where it knows better than autograd.  Everything is differentiable to any order when grad mode is on.
 
     While grad mode is off, `gradient` remembers its last result and returns it again for the same, unchanged
-    tensor x, so that a gradient flow and J = ‖∇f‖² at the same state cost one gradient.  A change in place of x,
-    of the objective's parameters and buffers, or of its attributes is noticed; a change through ``Tensor.data``,
-    which PyTorch does not count, is not.
+    tensor x, so that a gradient flow and J = ‖∇f‖² at the same state cost one gradient.  A change in place of
+    x, of the objective's parameters and buffers, or of its attributes is noticed; a change through
+    ``Tensor.data``, which PyTorch does not count, is not.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class Objective(nn.Module):
     ) -> Objective:
         """Wrap a function of x of shape (*batch, d) that returns f(x) of shape (*batch,).
 
-        Derivatives come from autograd.  Gradients are remembered only for a `torch.nn.Module`: a plain function
-        may read values whose changes cannot be noticed.
+        Derivatives come from autograd.  Gradients are remembered only for a `torch.nn.Module`: a plain
+        function may read values whose changes cannot be noticed.
 
         Raises
         ------

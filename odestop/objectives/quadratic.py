@@ -15,8 +15,8 @@ from odestop.objectives.base import Objective, register_value
 class QuadraticForm(Objective):
     """f(x) = ½ (x - x*)ᵀ Q (x - x*) with Q = V diag(eigenvalues) Vᵀ and V orthogonal.
 
-    The base of the quadratics below, which differ in how they store Q.  ``smoothness`` and ``strong_convexity``
-    are the extreme eigenvalues at construction.
+    The base of the quadratics below, which differ in how they store Q.  ``smoothness`` and
+    ``strong_convexity`` are the extreme eigenvalues at construction.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class QuadraticForm(Objective):
     Raises
     ------
     ValueError
-        If the eigenvalues are not a vector of finite, non-negative numbers, or the minimizer has another shape.
+        If the eigenvalues are not a vector of finite, non-negative numbers, or a shape does not match.
     """
 
     eigenvalues: Tensor
@@ -50,9 +50,9 @@ class QuadraticForm(Objective):
         super().__init__(
             dimension=len(eigenvalues),
             minimum=0.0,
-            minimizer=minimizer,
-            smoothness=float(eigenvalues.max()),
-            strong_convexity=float(eigenvalues.min()),
+            minimizer=minimizer.to(eigenvalues),
+            smoothness=float(eigenvalues.detach().max()),
+            strong_convexity=float(eigenvalues.detach().min()),
         )
         register_value(self, "eigenvalues", eigenvalues)
 
@@ -146,8 +146,7 @@ class Quadratic(QuadraticForm):
         >>> torch.linalg.eigvalsh(quadratic.matrix)
         tensor([1.0000, 4.0000, 9.0000], dtype=torch.float64)
         """
-        spectrum = torch.as_tensor(eigenvalues, dtype=dtype, device=device)
-        _check_eigenvalues(spectrum)
+        spectrum = _as_spectrum(eigenvalues, dtype, device)
         basis = _random_orthogonal_matrix(len(spectrum), seed).to(spectrum)
         product = (basis * spectrum.detach()) @ basis.mT
         return cls((product + product.mT) / 2, minimizer, eigendecomposition=(spectrum.detach(), basis))
@@ -202,7 +201,7 @@ class DiagonalQuadratic(QuadraticForm):
     Raises
     ------
     ValueError
-        If the eigenvalues are not a vector of finite, non-negative numbers, or the minimizer has another shape.
+        If the eigenvalues are not a vector of finite, non-negative numbers, or a shape does not match.
 
     Examples
     --------
@@ -219,7 +218,7 @@ class DiagonalQuadratic(QuadraticForm):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(torch.as_tensor(eigenvalues, dtype=dtype, device=device), minimizer)
+        super().__init__(_as_spectrum(eigenvalues, dtype, device), minimizer)
 
     def to_eigenbasis(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return x: the coordinate axes are the eigenvectors."""
@@ -295,8 +294,7 @@ class HouseholderQuadratic(QuadraticForm):
         >>> HouseholderQuadratic.with_spectrum([1.0, 2.0, 3.0, 4.0], seed=0, reflections=2).reflectors.shape
         torch.Size([2, 4])
         """
-        spectrum = torch.as_tensor(eigenvalues, dtype=dtype, device=device)
-        _check_eigenvalues(spectrum)
+        spectrum = _as_spectrum(eigenvalues, dtype, device)
         reflectors = _standard_normal((check_count("reflections", reflections), len(spectrum)), seed)
         return cls(spectrum, reflectors.to(device=spectrum.device, dtype=spectrum.dtype), minimizer)
 
@@ -364,6 +362,17 @@ def log_spaced_spectrum(
     return (smoothness * condition_number**exponents).to(dtype or torch.get_default_dtype())
 
 
+def _as_spectrum(
+    eigenvalues: Tensor | Sequence[float], dtype: torch.dtype | None, device: torch.device | str | None
+) -> Tensor:
+    """Eigenvalues as a checked tensor; plain numbers get the default dtype, a tensor keeps its own."""
+    if dtype is None and not isinstance(eigenvalues, Tensor):
+        dtype = torch.get_default_dtype()
+    spectrum = torch.as_tensor(eigenvalues, dtype=dtype, device=device)
+    _check_eigenvalues(spectrum)
+    return spectrum
+
+
 def _check_eigenvalues(eigenvalues: Tensor) -> None:
     if not eigenvalues.is_floating_point() or eigenvalues.ndim != 1 or len(eigenvalues) == 0:
         raise ValueError(
@@ -402,7 +411,7 @@ def _rounding(values: Tensor) -> Tensor:
 
 
 def _random_orthogonal_matrix(dimension: int, seed: int) -> Tensor:
-    """Draw an orthogonal matrix uniformly: the factor Q of a Gaussian matrix, with signs that make R positive."""
+    """Draw an orthogonal matrix uniformly: the QR factor of a Gaussian matrix, signs set by R."""
     orthogonal, triangular = torch.linalg.qr(_standard_normal((dimension, dimension), seed))
     return orthogonal * triangular.diagonal().sign()
 

@@ -127,7 +127,7 @@ class _Sweep:
         """
         problem, event = self.problem, self.solve.event
         assert event is not None
-        end = event.end.detach().requires_grad_()
+        end = _donate(event.end, rows).requires_grad_()
         value = problem.criterion.with_graph(end)
         (criterion_gradient,) = _gradients(value, (end,), torch.ones_like(value), retain_graph=True)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, rows)
@@ -179,13 +179,19 @@ class _Sweep:
         self, state: Tensor, time: np.ndarray, step_size: np.ndarray, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Leaf tensors x, t, h of one step; rows without an event are given a harmless row's values."""
-        x, t, h = state.detach(), self.problem.to_device(time), self.problem.to_device(step_size)
-        if not bool(rows.all()):
-            donor = int(rows.reshape(-1).nonzero()[0])
-            x = torch.where(rows.unsqueeze(-1), x, x.reshape(-1, x.shape[-1])[donor])
-            t = torch.where(rows, t, t.reshape(-1)[donor])
-            h = torch.where(rows, h, 0.0)
+        x = _donate(state, rows)
+        t = _donate(self.problem.to_device(time).unsqueeze(-1), rows).squeeze(-1)
+        h = torch.where(rows, self.problem.to_device(step_size), 0.0)
         return x.requires_grad_(), t.requires_grad_(self.problem.t0.requires_grad), h.requires_grad_()
+
+
+def _donate(state: Tensor, rows: Tensor) -> Tensor:
+    """``state`` detached, with the first of ``rows`` in place of every row outside: there, nan × 0 must not happen."""
+    state = state.detach()
+    if bool(rows.all()):
+        return state
+    donor = int(rows.reshape(-1).nonzero()[0])
+    return torch.where(rows.unsqueeze(-1), state, state.reshape(-1, state.shape[-1])[donor])
 
 
 @dataclass(frozen=True)

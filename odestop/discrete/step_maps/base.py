@@ -15,9 +15,10 @@ from odestop._validation import check_positive, check_positive_tensor
 class StepMap(Protocol):
     """An update rule: the step index k = 0, 1, … and the state to the next state.
 
-    A plain function, a closure or an `nn.Module` will do; the tensors it uses that require a gradient are the θ that
-    the stopping time is differentiated in.  The state is one floating tensor of shape (*batch, m), so that memory
-    such as a momentum is concatenated to the position.  Two methods are optional and default to the identity:
+    A plain function, a closure or an `nn.Module` will do; the tensors it uses that require a gradient are the
+    θ that the stopping time is differentiated in.  The state is one floating tensor of shape (*batch, m), so
+    that memory such as a momentum is concatenated to the position.  Two methods are optional and default to
+    the identity:
 
     * ``initial_state(x0)``: from the start point, shape (*batch, d), to the state, shape (*batch, m);
     * ``position(state)``: from the state back to the point that the criterion sees, shape (*batch, d).
@@ -28,16 +29,6 @@ class StepMap(Protocol):
         ...
 
 
-def initial_state(owner: object, x0: Tensor) -> Tensor:
-    """Return ``owner.initial_state(x0)`` where ``owner`` has hidden state, else ``x0`` itself."""
-    return owner.initial_state(x0) if hasattr(owner, "initial_state") else x0
-
-
-def position(owner: object, state: Tensor) -> Tensor:
-    """Return ``owner.position(state)`` where ``owner`` has hidden state, else ``state`` itself."""
-    return owner.position(state) if hasattr(owner, "position") else state
-
-
 class TimeStepMap(nn.Module):
     """Base of the step maps that advance time: step k goes from t_k = t0 + k h to t_k + h.
 
@@ -46,8 +37,8 @@ class TimeStepMap(nn.Module):
     Parameters
     ----------
     step_size
-        h > 0.  A number becomes a constant that follows the dtype of the state.  A tensor, of shape () or (*batch,),
-        is kept as it is and may require a gradient; an `nn.Parameter` becomes a parameter of the map.
+        h > 0.  A number becomes a constant that follows the dtype of the state.  A tensor, of shape () or
+        (*batch,), is kept as it is and may require a gradient; an `nn.Parameter` becomes one of the map.
 
     Raises
     ------
@@ -70,11 +61,10 @@ class TimeStepMap(nn.Module):
     ) -> Float[Tensor, "..."]:
         """Return t_k in the state's dtype: 0-d for one trajectory, shape (*batch, 1) for a batch."""
         start = torch.as_tensor(t0, dtype=state.dtype, device=state.device)
-        time = (start + k * self.step_size).to(state.dtype)
+        time = torch.add(start, self.step_size, alpha=k).to(state.dtype)
         return time if state.ndim == 1 else time.expand(state.shape[:-1]).unsqueeze(-1)
 
     def increment(self, velocity: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
         """Return h · velocity, with each trajectory's own h where the step size has shape (*batch,)."""
-        if self.step_size.ndim == 0:
-            return self.step_size * velocity
-        return self.step_size.to(velocity.dtype).unsqueeze(-1) * velocity
+        h = self.step_size
+        return velocity * (h if h.ndim == 0 else h.to(velocity.dtype).unsqueeze(-1))

@@ -18,9 +18,9 @@ class Euler(TimeStepMap):
     ----------
     dynamics
         ``dynamics(t, x) -> dx/dt`` = -A(θ, x, t), in torchdiffeq's convention: x has shape (*batch, d), or
-        (*batch, m) where the dynamics has hidden state, t is 0-d for one trajectory and has shape (*batch, 1) for a
-        batch, both in the dtype and on the device of the state.  A module becomes a submodule.  ``initial_state`` and
-        ``position`` of a dynamics with hidden state become those of the map.
+        (*batch, m) where the dynamics has hidden state, t is 0-d for one trajectory and has shape (*batch, 1)
+        for a batch, both in the dtype and on the device of the state.  A module becomes a submodule.
+        ``initial_state`` and ``position`` of a dynamics with hidden state become those of the map.
     step_size
         h > 0: a number, or a tensor of shape () or (*batch,) that may require a gradient.
 
@@ -38,9 +38,7 @@ class Euler(TimeStepMap):
     tensor([0.7500, 1.5000])
     """
 
-    def __init__(
-        self, dynamics: Callable[[Tensor, Tensor], Tensor], step_size: float | int | Tensor
-    ) -> None:
+    def __init__(self, dynamics: Callable[[Tensor, Tensor], Tensor], step_size: float | int | Tensor) -> None:
         super().__init__(step_size)
         self.dynamics = check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
         for name in ("initial_state", "position"):

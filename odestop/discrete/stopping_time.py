@@ -1,0 +1,165 @@
+"""The discrete stopping time of Definition 2, with the sensitivity of Definition 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from odestop._functions import TrackedFunction
+from odestop._validation import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_per_trajectory,
+    check_state,
+)
+from odestop.discrete.sensitivity import Sensitivity, resolve_sensitivity
+from odestop.discrete.solution import DiscreteSolution, DiscreteStats
+from odestop.discrete.step_maps import StepMap, TimeStepMap
+from odestop.discrete.stopping_steps import StoppingSteps
+from odestop.discrete.trajectory import run_until_stopped
+from odestop.status import raise_on_failure
+
+
+def discrete_stopping_time(
+    step_map: StepMap,
+    x0: Tensor,
+    criterion: Callable[[Tensor], Tensor],
+    threshold: float | int | Tensor,
+    *,
+    t0: float | int | Tensor = 0.0,
+    sensitivity: str | Sensitivity = "definition3",
+    max_steps: int = 100_000,
+    on_failure: str = "status",
+) -> DiscreteSolution:
+    """Iterate an update rule until J(x_N) ≤ ε and return N with its sensitivity.
+
+    N_J = min{k : J(x_k) ≤ ε} (Def. 2 of arXiv 2505.22509) for x_{k+1} = Φ_k(x_k), which for `Euler` is x_k -
+    h A(θ, x_k, t_k).  N is an integer; its sensitivity, by default that of Def. 3 (eq. 8), approximates the
+    gradient of the continuous stopping time: ‖∇T - h ∇N‖ = O(h) (Thm. 2).  It is computed by Algorithm 1 from
+    the stored iterates and arrives through ``backward()`` or `torch.autograd.grad` on ``solution.steps``,
+    ``solution.time`` and ``solution.state``, for every tensor that requires a gradient among: the parameters
+    of the step map (its step size included), the parameters of the criterion, ``x0``, ``threshold`` and
+    ``t0``.  Only first derivatives are available.
+
+    Parameters
+    ----------
+    step_map
+        ``(k, state) -> state``, such as ``Euler(dynamics, step_size)``; a module, or a plain function whose
+        closure counts as its parameters.  See `StepMap` for rules with memory.
+    x0
+        Initial point, real floating point, shape (*batch, d).  Its dtype and device are those of the whole
+        run; the trajectories of a batch are independent, each with its own N.
+    criterion
+        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.
+    threshold
+        ε, a number or a tensor that broadcasts to (*batch,).
+    t0
+        Initial time of a `TimeStepMap`, a number or a tensor that broadcasts to (*batch,): t_k = t0 + k h.
+    sensitivity
+        ``"definition3"`` for N, or ``"interpolated"`` for the fractional N̂ with its exact derivative; or a
+        `Sensitivity` such as `Definition3()`.
+    max_steps
+        Steps allowed.  The iterates are stored for the gradient: max N · m numbers per trajectory.
+    on_failure
+        ``"status"`` reports failures in ``solution.status``; ``"raise"`` raises `StoppingTimeError`, which
+        carries the solution.
+
+    Returns
+    -------
+    DiscreteSolution
+        N is a floating tensor of shape (*batch,) in the dtype of x0: exact up to 2^24 in float32 and 2^53 in
+        float64. It is +inf, with a zero gradient, for trajectories whose status is MAX_STEPS, or NON_FINITE
+        because a state or a value of J was.  Where J(x0) ≤ ε already, N = 0 with a zero gradient, so that all
+        that is left of the gradient of the time is ∂/∂t0 = 1.
+
+    Raises
+    ------
+    ValueError
+        For an argument that cannot be used; the message names it and what is accepted.
+    StoppingTimeError
+        With ``on_failure="raise"``, if any trajectory does not stop.
+    RuntimeError
+        In the backward pass, if the step map or the criterion depends on the state in a way that autograd
+        does not see.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from odestop.discrete import Euler, discrete_stopping_time
+    >>> rate = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    >>> euler = Euler(lambda t, x: -rate * x, step_size=0.01)
+    >>> solution = discrete_stopping_time(
+    ...     euler, torch.ones(1, dtype=torch.float64), lambda x: x[..., 0], threshold=0.1
+    ... )
+    >>> solution.steps.item(), round(solution.time.item(), 6)  # T = ln(10) / 2 = 1.151293
+    (114.0, 1.14)
+    >>> (slope,) = torch.autograd.grad(solution.time, rate)
+    >>> round(slope.item(), 4)  # dT/dθ = -ln(10) / 4 = -0.5756
+    -0.57
+    """
+    check_callable("step_map", step_map, "(k, state) -> state")
+    check_callable("criterion", criterion, "x -> J(x)")
+    check_count("max_steps", max_steps)
+    check_choice("on_failure", on_failure, ("status", "raise"))
+    rule = resolve_sensitivity(sensitivity)
+    x0 = check_state("x0", x0)
+    batch = x0.shape[:-1]
+    if not isinstance(step_map, TimeStepMap) and (isinstance(t0, Tensor) or t0 != 0.0):
+        raise ValueError(f"t0 must be left at 0 for a step map without a step size, got {t0}")
+    threshold = check_per_trajectory("threshold", threshold, x0, batch)
+    start_time = check_per_trajectory("t0", t0, x0, batch)
+    state = _initial_state(step_map, x0)
+    position = getattr(step_map, "position", _identity)
+    step = TrackedFunction("step_map", _with_time(step_map, t0 if isinstance(t0, Tensor) else start_time))
+    objective = TrackedFunction("criterion", lambda state: criterion(position(state)))
+    run = run_until_stopped(step, objective, state, threshold, max_steps)
+    stats = DiscreteStats(nfe=step.evaluations, criterion_evaluations=objective.evaluations)
+    steps, state = StoppingSteps(run, step, objective, rule, stats).attach(state, threshold)
+    solution = DiscreteSolution(
+        steps=steps,
+        time=_time(step_map, start_time, steps),
+        state=state,
+        position=position(state),
+        status_codes=run.codes,
+        stats=stats,
+    )
+    if on_failure == "raise":
+        raise_on_failure(solution, run.codes)
+    return solution
+
+
+def _identity(state: Tensor) -> Tensor:
+    return state
+
+
+def _initial_state(step_map: StepMap, x0: Tensor) -> Tensor:
+    state = check_state("initial_state(x0)", getattr(step_map, "initial_state", _identity)(x0))
+    check_dtype("initial_state", state, x0.dtype)
+    if state.shape[:-1] != x0.shape[:-1]:
+        raise ValueError(
+            f"initial_state must return shape (*batch, m) with the batch shape {tuple(x0.shape[:-1])} of x0, "
+            f"got {tuple(state.shape)}"
+        )
+    return state
+
+
+def _with_time(step_map: StepMap, t0: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Tell the start time to the step maps that have one."""
+    if isinstance(step_map, TimeStepMap):
+        # The caller's own tensor, so that a dynamics may use it as well.
+        return partial(step_map, t0=t0)
+    return step_map
+
+
+def _time(step_map: StepMap, t0: Tensor, steps: Tensor) -> Tensor | None:
+    """Return t0 + h · steps; where that is infinite, h must not see the infinite factor in its gradient."""
+    if not isinstance(step_map, TimeStepMap):
+        return None
+    reached = torch.isfinite(steps)
+    time = t0 + step_map.step_size.to(steps.dtype) * torch.where(reached, steps, 0.0)
+    return torch.where(reached, time, torch.inf)
