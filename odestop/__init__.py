@@ -10,16 +10,20 @@ from odestop.continuous import (
     gradients,
     torchdiffeq_stopping_time,
 )
+from odestop.discrete import DiscreteSolution, Euler, discrete_stopping_time
 from odestop.status import StoppingStatus, StoppingTimeError, TangencyWarning
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ContinuousSolution",
+    "DiscreteSolution",
+    "Euler",
     "StoppingStatus",
     "StoppingTimeError",
     "TangencyWarning",
     "continuous_stopping_time",
+    "discrete_stopping_time",
     "gradients",
     "solvers",
     "torchdiffeq_stopping_time",

@@ -115,6 +115,31 @@ def differentiable_inputs(
     return tuple(found.values())
 
 
+def first_order_only(
+    gradients: Sequence[Tensor | None], inputs: Sequence[Tensor], advice: str
+) -> tuple[Tensor | None, ...]:
+    """Return gradients through which a second derivative is an error, where it would otherwise miss a part in silence.
+
+    Call it at the end of a backward that computed ``gradients`` without a graph; ``inputs`` are what they belong to.
+    """
+    if not torch.is_grad_enabled():
+        return tuple(gradients)
+    return _FirstOrderOnly.apply(advice, len(gradients), *gradients, *inputs)
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    """The identity on gradients, connected to what a second derivative would be taken in."""
+
+    @staticmethod
+    def forward(ctx: Any, advice: str, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.advice = advice
+        return tuple(None if tensor is None else tensor.clone() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> None:
+        raise RuntimeError(f"this gradient of a stopping time has first derivatives only; {ctx.advice}")
+
+
 def _tensors_inside(thing: object, visited: set[int]) -> Iterator[Tensor]:
     """Yield every tensor reachable from a callable or container by ordinary attributes and closures."""
     if id(thing) in visited:

@@ -14,11 +14,15 @@ def check_state(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a torch.Tensor of shape (*batch, d), got {type(value).__name__}")
     if not value.is_floating_point():
-        raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
+        raise ValueError(
+            f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}"
+        )
     if value.ndim == 0 or value.numel() == 0:
         raise ValueError(f"{name} must have shape (*batch, d), all at least 1, got {tuple(value.shape)}")
     if not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries")
+        raise ValueError(
+            f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries"
+        )
     return value
 
 
@@ -44,7 +48,9 @@ def check_per_trajectory(name: str, value: object, like: Tensor, batch: torch.Si
     return tensor
 
 
-def check_positive(name: str, value: float, *, allow_zero: bool = False, allow_infinite: bool = False) -> float:
+def check_positive(
+    name: str, value: float, *, allow_zero: bool = False, allow_infinite: bool = False
+) -> float:
     """Return ``value`` as a float if it is a positive number."""
     accepted = ("a non-negative" if allow_zero else "a positive") + (
         " number or inf" if allow_infinite else " finite number"
@@ -59,7 +65,9 @@ def check_positive(name: str, value: float, *, allow_zero: bool = False, allow_i
 def check_positive_tensor(name: str, value: Tensor) -> Tensor:
     """Return ``value`` if it is a floating-point tensor whose entries are all positive and finite."""
     if not value.is_floating_point():
-        raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
+        raise ValueError(
+            f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}"
+        )
     values = value.detach()
     if not bool((torch.isfinite(values) & (values > 0)).all()):
         raise ValueError(f"{name} must be positive and finite, got {values}")
@@ -92,9 +100,7 @@ def check_shape(name: str, value: object, shape: torch.Size, explanation: str) -
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must return a torch.Tensor, got {type(value).__name__}")
     if value.shape != shape:
-        raise ValueError(
-            f"{name} must return shape {tuple(shape)}, got {tuple(value.shape)} ({explanation})"
-        )
+        raise ValueError(f"{name} must return shape {tuple(shape)}, got {tuple(value.shape)} ({explanation})")
     return value
 
 

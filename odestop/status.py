@@ -75,5 +75,6 @@ def raise_on_failure(solution: object, codes: Tensor) -> None:
         return
     first = _MEMBERS[int(codes[failed].reshape(-1)[0])]
     raise StoppingTimeError(
-        f"{int(failed.sum())} of {codes.numel()} trajectories did not stop; the first: {first.value}", solution
+        f"{int(failed.sum())} of {codes.numel()} trajectories did not stop; the first: {first.value}",
+        solution,
     )

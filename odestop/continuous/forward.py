@@ -186,7 +186,9 @@ class _Integration:
         acceptable = self.active & np.isfinite(value) & (error <= 1.0)
         crossed = acceptable & (value <= self.threshold)
         if crossed.any():
-            self._note_crossing(crossed, step, self.t, self.value, np.where(crossed, value, 0.0), np.ones_like(h))
+            self._note_crossing(
+                crossed, step, self.t, self.value, np.where(crossed, value, 0.0), np.ones_like(h)
+            )
         dipped = self._look_for_dips(step, h, value, acceptable & ~crossed)
         self._adopt(step, h, value, acceptable & ~crossed & ~dipped, clipped)
         self._rest(displacement, size, acceptable)

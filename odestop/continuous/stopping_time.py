@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from odestop._functions import TrackedFunction
@@ -35,12 +34,12 @@ Kind = TypeVar("Kind")
 
 def continuous_stopping_time(
     dynamics: Callable[[Tensor, Tensor], Tensor],
-    x0: Float[Tensor, "*batch d"],
+    x0: Tensor,
     criterion: Callable[[Tensor], Tensor],
-    threshold: float | Tensor,
+    threshold: float | int | Tensor,
     *,
-    t0: float | Tensor = 0.0,
-    t_max: float = math.inf,
+    t0: float | int | Tensor = 0.0,
+    t_max: float | int = math.inf,
     method: str | RungeKutta = "dopri5",
     rtol: float = 1e-7,
     atol: float = 1e-9,
@@ -75,10 +74,12 @@ def continuous_stopping_time(
         Horizon: trajectories that have not stopped by then get T = +inf.
     method
         ``"dopri5"``, or a solver object such as ``odestop.solvers.DormandPrince5(...)``.
-    rtol, atol
-        Local error allowed per step, relative to the state and absolute.  The error is also held below 10 rtol in the
-        norm of the vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a
-        factor of 1e2 to 1e4.  A relative tolerance below ten units of rounding is raised to that.
+    rtol
+        Local error allowed per step relative to the state.  The error is also held below 10 rtol in the norm of the
+        vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a factor of
+        1e2 to 1e4.  A value below ten units of rounding is raised to that.
+    atol
+        Local error allowed per step in absolute terms.
     gradient
         ``"discrete_adjoint"``, or a gradient object such as ``odestop.gradients.DiscreteAdjoint()``.
     max_steps
@@ -152,8 +153,8 @@ def pose(
     dynamics: Callable[[Tensor, Tensor], Tensor],
     x0: Tensor,
     criterion: Callable[[Tensor], Tensor],
-    threshold: float | Tensor,
-    t0: float | Tensor,
+    threshold: float | int | Tensor,
+    t0: float | int | Tensor,
 ) -> StoppingProblem:
     """Check the arguments that define the question, evaluate F and J once, and find their parameters."""
     check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
@@ -208,7 +209,7 @@ def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[
     return value
 
 
-def check_horizon(t_max: float, t0: Tensor) -> None:
+def check_horizon(t_max: float | int, t0: Tensor) -> None:
     if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or math.isnan(t_max):
         raise ValueError(f"t_max must be a number or inf, got {t_max!r}")
     latest = float(t0.detach().max())

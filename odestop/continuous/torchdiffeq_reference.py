@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torchdiffeq import odeint, odeint_event
 
@@ -21,12 +20,12 @@ from odestop.status import StoppingStatus
 
 def torchdiffeq_stopping_time(
     dynamics: Callable[[Tensor, Tensor], Tensor],
-    x0: Float[Tensor, "*batch d"],
+    x0: Tensor,
     criterion: Callable[[Tensor], Tensor],
-    threshold: float | Tensor,
+    threshold: float | int | Tensor,
     *,
-    t0: float = 0.0,
-    t_max: float = math.inf,
+    t0: float | int | Tensor = 0.0,
+    t_max: float | int = math.inf,
     method: str = "dopri5",
     rtol: float = 1e-7,
     atol: float = 1e-9,
@@ -45,7 +44,7 @@ def torchdiffeq_stopping_time(
     dynamics, x0, criterion, threshold, t_max, rtol, atol, max_steps
         As in `continuous_stopping_time`; here ``atol`` is also torchdiffeq's tolerance of the event time.
     t0
-        Initial time, a number.
+        Initial time, a number or a tensor that broadcasts to (*batch,).
     method
         Any adaptive method of torchdiffeq.
     max_step_size

@@ -74,13 +74,12 @@ def discrete_adjoint(
         if k + 1 in stops:
             adjoint = torch.where((steps == k + 1).unsqueeze(-1), cotangent, adjoint)
         step = partial(step_map, k)
-        pulled, *gradients = pull_back(step, state, parameters, adjoint)
+        pulled, gradients = pull_back(step, state, parameters, adjoint)
         if k + 1 == longest and (pulled is None or torch.equal(pulled, adjoint)):
             refuse_detached_step(step, state)
         adjoint = torch.zeros_like(cotangent) if pulled is None else pulled
         for total, gradient in zip(sums, gradients, strict=True):
-            if gradient is not None:
-                total += gradient
+            total += gradient
         if previous_cotangent is not None and k + 1 in stops:
             adjoint = torch.where((steps == k + 1).unsqueeze(-1), adjoint + previous_cotangent, adjoint)
     return (adjoint if shortest > 0 else torch.where((steps == 0).unsqueeze(-1), cotangent, adjoint)), sums

@@ -15,17 +15,21 @@ def pull_back(
     state: Float[Tensor, "*batch m"],
     parameters: Sequence[Tensor],
     cotangent: Tensor,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor | None, list[Tensor]]:
     """Recompute ``function(state)`` with a graph and pull the cotangent of its value through it.
 
-    Returns the cotangents of the state and of each parameter; None for what the value does not depend on.
+    Returns the cotangent of the state, None if the graph does not lead there, and those of the parameters.
     """
     with torch.enable_grad():
         leaf = state.detach().requires_grad_()
         output = function(leaf)
     if not output.requires_grad:
-        return (None,) * (1 + len(parameters))
-    return torch.autograd.grad(output, (leaf, *parameters), cotangent, allow_unused=True)
+        return None, [torch.zeros_like(parameter) for parameter in parameters]
+    pulled, *gradients = torch.autograd.grad(output, (leaf, *parameters), cotangent, allow_unused=True)
+    return pulled, [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
 
 
 def refuse_detached_step(step: Callable[[Tensor], Tensor], state: Float[Tensor, "*batch m"]) -> None:
@@ -42,7 +46,7 @@ def refuse_detached_step(step: Callable[[Tensor], Tensor], state: Float[Tensor, 
         If it is not.
     """
     generic = _wave(state)
-    (pulled,) = pull_back(step, state, (), generic)
+    pulled, _ = pull_back(step, state, (), generic)
     if pulled is not None and not torch.equal(pulled, generic):
         return
     resolution = torch.finfo(state.dtype).eps

@@ -124,4 +124,9 @@ def resolve_sensitivity(sensitivity: str | Sensitivity) -> Sensitivity:
     """Return the sensitivity behind a string alias; an object passes through."""
     if isinstance(sensitivity, str):
         return _ALIASES[check_choice("sensitivity", sensitivity, tuple(_ALIASES))]
+    if not isinstance(sensitivity, Sensitivity):
+        raise ValueError(
+            f"sensitivity must be one of {', '.join(map(repr, _ALIASES))} or a Sensitivity object, "
+            f"got {sensitivity!r}"
+        )
     return sensitivity

@@ -56,7 +56,7 @@ class StoppingSteps:
         run, number = self.run, len(self.step.parameters)
         final, previous = torch.zeros_like(run.final_state), None
         threshold_gradient: Tensor | None = None
-        criterion_gradients: tuple[Tensor | None, ...] = (None,) * len(self.criterion.parameters)
+        criterion_gradients: Sequence[Tensor | None] = [None] * len(self.criterion.parameters)
         if steps_cotangent is not None and bool((run.codes == StoppingStatus.REACHED.code).any()):
             crossing = self._through_crossing(steps_cotangent, threshold)
             final, previous, threshold_gradient, criterion_gradients = crossing
@@ -64,7 +64,7 @@ class StoppingSteps:
             succeeded = statuses_reached(run.codes).unsqueeze(-1)
             final = final + torch.where(succeeded, state_cotangent, 0.0)
         initial_gradient: Tensor | None = None
-        step_gradients: tuple[Tensor | None, ...] = (None,) * number
+        step_gradients: Sequence[Tensor | None] = [None] * number
         if needed[0] or any(needed[2 : 2 + number]):
             initial_gradient, step_gradients = discrete_adjoint(
                 self.step.function,
@@ -79,7 +79,7 @@ class StoppingSteps:
 
     def _through_crossing(
         self, cotangent: Tensor, threshold: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor, tuple[Tensor | None, ...]]:
+    ) -> tuple[Tensor, Tensor | None, Tensor, list[Tensor]]:
         """Cotangents of x_N, x_{N-1}, the threshold and the criterion's parameters from one of N."""
         run = self.run
         crossed = run.codes == StoppingStatus.REACHED.code
@@ -91,14 +91,11 @@ class StoppingSteps:
             return final, None, at_threshold, gradients
         at_previous = torch.where(crossed, weights.previous * cotangent, 0.0)
         previous, more = self._through_criterion(run.previous_state, crossed, at_previous)
-        sums = tuple(
-            a if b is None else b if a is None else a + b for a, b in zip(gradients, more, strict=True)
-        )
-        return final, previous, at_threshold, sums
+        return final, previous, at_threshold, [a + b for a, b in zip(gradients, more, strict=True)]
 
     def _through_criterion(
         self, states: Tensor, crossed: Tensor, cotangent: Tensor
-    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    ) -> tuple[Tensor, list[Tensor]]:
         """Pull cotangents of J to its states and its parameters."""
         if not self.criterion.tracks_state:
             raise RuntimeError(
@@ -106,8 +103,8 @@ class StoppingSteps:
                 "autograd inside without create_graph=True"
             )
         states = with_stand_ins(states, crossed, donor=int(crossed.flatten().int().argmax()))
-        pulled, *gradients = pull_back(self.criterion.function, states, self.criterion.parameters, cotangent)
-        return torch.zeros_like(states) if pulled is None else pulled, tuple(gradients)
+        pulled, gradients = pull_back(self.criterion.function, states, self.criterion.parameters, cotangent)
+        return torch.zeros_like(states) if pulled is None else pulled, gradients
 
 
 class _AttachGradient(torch.autograd.Function):

@@ -83,16 +83,19 @@ def run_until_stopped(
     infinity = torch.full_like(value, torch.inf)
     everyone_runs = True
     for k in range(max_steps + 1):
-        largest = torch.linalg.vector_norm(state, ord=torch.inf, dim=-1)
-        finite_above = (value > threshold) & (torch.maximum(value, largest) < infinity)
-        continuing = finite_above if everyone_runs else running & finite_above
-        # The one host synchronisation of a step; everything below it happens once per event.
+        # A sum is the cheapest look at a whole state; finite entries may overflow it, hence the second look.
+        continuing = (value > threshold) & ((state.sum(-1) + value).abs() < infinity)
+        if not everyone_runs:
+            continuing &= running
+        # The one host synchronisation of a step; what it guards happens once per event.
         if not torch.equal(continuing, running):
-            stopped = running & ~continuing
-            reached = stopped & (value <= threshold) & (value > -infinity) & (largest < infinity)
+            finite = torch.isfinite(state).all(-1) & torch.isfinite(value)
+            stopped = running & ~((value > threshold) & finite)
+            reached = stopped & finite
             run.stop(k, stopped, reached, previous_state, previous_value)
             state = torch.where((stopped & ~reached).unsqueeze(-1), previous_state, state)
-            running, everyone_runs = continuing, False
+            running &= ~stopped
+            everyone_runs = bool(running.all())
             if not bool(running.any()):
                 break
         if k == max_steps:
@@ -104,6 +107,8 @@ def run_until_stopped(
         state = proposed if everyone_runs else torch.where(running.unsqueeze(-1), proposed, state)
         value = criterion(state)
     run.final_state, run.final_value = state, value
+    # Beyond the last success there is nothing to differentiate.
+    del run.trajectory[int(run.count.max()) :]
     return run
 
 

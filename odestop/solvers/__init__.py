@@ -1,22 +1,60 @@
-"""One ODE step, its error estimate, step-size control and dense output; no stopping rule and no autograd in here."""
+"""One ODE step, its error estimate, step-size control and dense output; no stopping rule, no autograd."""
 
 from odestop.solvers.dense_output import DenseOutput
-from odestop.solvers.runge_kutta import DormandPrince5, RungeKutta, Step
+from odestop.solvers.runge_kutta import (
+    BogackiShampine3,
+    DormandPrince5,
+    ExplicitEuler,
+    FixedStepRungeKutta,
+    Heun,
+    PrinceDormand8,
+    RungeKutta,
+    RungeKutta4,
+    Step,
+    Tsitouras5,
+)
 from odestop.solvers.stability import SpectralRadius
 from odestop.solvers.step_control import PIController
-from odestop.solvers.tableaus import DORMAND_PRINCE_5, ButcherTableau
+from odestop.solvers.tableaus import (
+    BOGACKI_SHAMPINE_3,
+    DORMAND_PRINCE_5,
+    EXPLICIT_EULER,
+    HEUN_2,
+    PRINCE_DORMAND_8,
+    RUNGE_KUTTA_4,
+    TSITOURAS_5,
+    ButcherTableau,
+)
 
-METHODS: dict[str, RungeKutta] = {"dopri5": DormandPrince5()}
-"""The aliases that ``method=`` accepts."""
+METHODS: dict[str, RungeKutta] = {
+    "dopri5": DormandPrince5(),
+    "tsit5": Tsitouras5(),
+    "bosh3": BogackiShampine3(),
+    "dopri8": PrinceDormand8(),
+}
+"""The aliases that ``method=`` accepts: the methods that choose their steps.  The others need a step size."""
 
 __all__ = [
+    "BOGACKI_SHAMPINE_3",
     "DORMAND_PRINCE_5",
+    "EXPLICIT_EULER",
+    "HEUN_2",
     "METHODS",
+    "PRINCE_DORMAND_8",
+    "RUNGE_KUTTA_4",
+    "TSITOURAS_5",
+    "BogackiShampine3",
     "ButcherTableau",
     "DenseOutput",
     "DormandPrince5",
+    "ExplicitEuler",
+    "FixedStepRungeKutta",
+    "Heun",
     "PIController",
+    "PrinceDormand8",
     "RungeKutta",
+    "RungeKutta4",
     "SpectralRadius",
     "Step",
+    "Tsitouras5",
 ]

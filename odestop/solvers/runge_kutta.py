@@ -1,7 +1,8 @@
-"""One explicit Runge-Kutta step, its error estimate and its dense output, for a batch with a step size per trajectory."""
+"""Explicit Runge-Kutta methods: a step, its error estimate, its dense output; a step size per trajectory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,9 +11,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from odestop._validation import check_positive
 from odestop.solvers.dense_output import DenseOutput
 from odestop.solvers.step_control import PIController
-from odestop.solvers.tableaus import DORMAND_PRINCE_5, ButcherTableau
+from odestop.solvers.tableaus import (
+    BOGACKI_SHAMPINE_3,
+    DORMAND_PRINCE_5,
+    EXPLICIT_EULER,
+    HEUN_2,
+    PRINCE_DORMAND_8,
+    RUNGE_KUTTA_4,
+    TSITOURAS_5,
+    ButcherTableau,
+)
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """Right-hand side F(t, x) with t of shape (*batch,) and x of shape (*batch, d)."""
@@ -46,16 +57,28 @@ class Step:
 
 @dataclass(frozen=True)
 class RungeKutta:
-    """Explicit embedded Runge-Kutta method, driven by its tableau.
+    """Explicit Runge-Kutta method, driven by its tableau; a method of your own is a subclass with a tableau.
 
     Parameters
     ----------
     controller
         Proportional-integral step-size controller.
     stability_fraction
-        Steps are kept below this fraction of the linear stability limit β/ρ, where ρ estimates the spectral radius of
-        ∂F/∂x.  Error control alone lets the step hover at the limit, where errors in the stiff modes never decay and
-        spoil the gradient; ``math.inf`` switches the cap off.
+        Steps are kept below this fraction of the linear stability limit β/ρ, where ρ estimates the spectral
+        radius of ∂F/∂x.  Error control alone lets the step hover at the limit, where errors in the stiff
+        modes never decay and spoil the gradient; ``math.inf`` switches the cap off.
+
+    Examples
+    --------
+    >>> import torch, odestop
+    >>> method = odestop.solvers.DormandPrince5()
+    >>> decay = lambda t, x: -x
+    >>> t, x, h = torch.zeros(1), torch.ones(1, 2), torch.tensor([0.1])
+    >>> step = method.step(decay, t, x, h, decay(t, x))
+    >>> torch.allclose(step.end, torch.exp(-h))
+    True
+    >>> torch.allclose(method.dense_output(step)(torch.tensor([0.5])), torch.exp(-h / 2))
+    True
     """
 
     tableau: ClassVar[ButcherTableau]
@@ -104,10 +127,17 @@ class RungeKutta:
         """Evaluations of F that determine x_1: what one vector-Jacobian product of the step recomputes."""
         return len(self.tableau.weights)
 
+    @property
+    def fixed_step_size(self) -> float | None:
+        """Size of every step but the last; None for a method that chooses its steps."""
+        return None
+
 
 def linear_combination(coefficients: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
     """Σ c_i v_i, skipping zero coefficients."""
     terms = [(c, v) for c, v in zip(coefficients, tensors, strict=True) if c != 0.0]
+    if not terms:
+        return torch.zeros_like(tensors[0])
     total = terms[0][0] * terms[0][1]
     for coefficient, tensor in terms[1:]:
         total = torch.add(total, tensor, alpha=coefficient)
@@ -127,3 +157,149 @@ class DormandPrince5(RungeKutta):
     """
 
     tableau: ClassVar[ButcherTableau] = DORMAND_PRINCE_5
+
+
+@dataclass(frozen=True)
+class Tsitouras5(RungeKutta):
+    """Tsitouras 5(4): six evaluations per step, dense output of order 4.  Alias ``"tsit5"``.
+
+    Its leading error terms are smaller than those of `DormandPrince5`, and its stability limit is 6 % larger.
+
+    Examples
+    --------
+    >>> import torch, odestop
+    >>> solution = odestop.continuous_stopping_time(
+    ...     lambda t, x: -x, torch.ones(1, dtype=torch.float64), lambda x: x[..., 0], 0.1, method="tsit5"
+    ... )
+    >>> round(solution.time.item(), 6)  # ln(10)
+    2.302585
+    """
+
+    tableau: ClassVar[ButcherTableau] = TSITOURAS_5
+
+
+@dataclass(frozen=True)
+class BogackiShampine3(RungeKutta):
+    """Bogacki-Shampine 3(2): three evaluations per step, for loose tolerances.  Alias ``"bosh3"``.
+
+    Its dense output is the cubic Hermite interpolant, of order 3.  It only locates the event, which is
+    settled by taking the last step again, and serves plots.
+
+    Examples
+    --------
+    >>> import odestop
+    >>> odestop.solvers.BogackiShampine3().evaluations_per_step
+    3
+    """
+
+    tableau: ClassVar[ButcherTableau] = BOGACKI_SHAMPINE_3
+
+
+@dataclass(frozen=True)
+class PrinceDormand8(RungeKutta):
+    """Prince-Dormand 8(7): thirteen evaluations per step, for tight tolerances.  Alias ``"dopri8"``.
+
+    Its dense output needs no further evaluation and is of order 5.  It only locates the event, which is
+    settled by taking the last step again, and serves plots.
+
+    Examples
+    --------
+    >>> import torch, odestop
+    >>> solution = odestop.continuous_stopping_time(
+    ...     lambda t, x: -x,
+    ...     torch.ones(1, dtype=torch.float64),
+    ...     lambda x: x[..., 0],
+    ...     0.1,
+    ...     method=odestop.solvers.PrinceDormand8(),
+    ...     rtol=1e-12,
+    ... )
+    >>> round(solution.time.item(), 11)  # ln(10)
+    2.30258509299
+    """
+
+    tableau: ClassVar[ButcherTableau] = PRINCE_DORMAND_8
+
+
+_CONSTANT_STEP = PIController(min_factor=1.0, max_factor=1.0)
+
+
+@dataclass(frozen=True)
+class FixedStepRungeKutta(RungeKutta):
+    """Explicit Runge-Kutta method with one size for every step: no error estimate and no stability cap.
+
+    Only the last step differs: it ends at the event.
+
+    Parameters
+    ----------
+    step_size
+        h > 0.
+
+    Raises
+    ------
+    ValueError
+        If the step size is not a positive finite number.
+
+    Examples
+    --------
+    >>> import odestop
+    >>> method = odestop.solvers.Heun(step_size=0.1)
+    >>> isinstance(method, odestop.solvers.FixedStepRungeKutta), method.fixed_step_size
+    (True, 0.1)
+    """
+
+    controller: PIController = field(default=_CONSTANT_STEP, init=False, repr=False)
+    stability_fraction: float = field(default=math.inf, init=False, repr=False)
+    step_size: float | int
+
+    def __post_init__(self) -> None:
+        check_positive("step_size", self.step_size)
+
+    @property
+    def fixed_step_size(self) -> float:
+        """Size of every step but the last."""
+        return float(self.step_size)
+
+
+@dataclass(frozen=True)
+class ExplicitEuler(FixedStepRungeKutta):
+    """Forward Euler with a fixed step, of order 1.
+
+    The event ends the last step early, so that T is real-valued; the step count of the same iteration, and
+    its sensitivity, is what `odestop.discrete_stopping_time` with `odestop.Euler` answers.
+
+    Examples
+    --------
+    >>> import odestop
+    >>> odestop.solvers.ExplicitEuler(step_size=0.01)
+    ExplicitEuler(step_size=0.01)
+    """
+
+    tableau: ClassVar[ButcherTableau] = EXPLICIT_EULER
+
+
+@dataclass(frozen=True)
+class Heun(FixedStepRungeKutta):
+    """Heun's explicit trapezoidal rule with a fixed step, of order 2: two evaluations per step.
+
+    Examples
+    --------
+    >>> import odestop
+    >>> odestop.solvers.Heun(step_size=0.01).tableau.order
+    2
+    """
+
+    tableau: ClassVar[ButcherTableau] = HEUN_2
+
+
+@dataclass(frozen=True)
+class RungeKutta4(FixedStepRungeKutta):
+    """The classical Runge-Kutta method with a fixed step, of order 4: four evaluations per step.
+
+    Examples
+    --------
+    >>> import odestop
+    >>> odestop.solvers.RungeKutta4(step_size=0.01).tableau.order
+    4
+    """
+
+    tableau: ClassVar[ButcherTableau] = RUNGE_KUTTA_4

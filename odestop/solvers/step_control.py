@@ -50,7 +50,9 @@ def first_step_size(
     """
     largest = np.maximum(slope_size, curvature_size)
     with np.errstate(divide="ignore"):
-        guess = np.where(largest > 1e-15, (0.01 / largest) ** (1.0 / (order + 1)), np.maximum(1e-6, trial * 1e-3))
+        guess = np.where(
+            largest > 1e-15, (0.01 / largest) ** (1.0 / (order + 1)), np.maximum(1e-6, trial * 1e-3)
+        )
     guess = np.where(np.isfinite(guess), guess, trial)
     return np.minimum(100.0 * trial, guess)
 

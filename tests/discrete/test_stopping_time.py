@@ -266,3 +266,10 @@ def test_a_hidden_state_of_another_batch_shape_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"initial_state must return shape \(\*batch, m\)"):
         solve_with(step_map=Flattened(), x0=torch.ones(2, 3))
+
+
+def test_large_but_finite_states_whose_sum_overflows_go_on() -> None:
+    x0 = torch.full((2, 4), 2e38)
+    solution = discrete_stopping_time(Euler(decay, 0.5), x0, lambda x: x[..., 0], 1e38)
+    assert solution.steps.tolist() == [1.0, 1.0]
+    assert solution.reached.all()

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from odestop._functions import first_order_only
 from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
@@ -57,13 +57,17 @@ class _StoppingTime(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sweep: _Sweep, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         ctx.sweep = sweep
+        # Saved so that torch refuses a backward after an in-place change of any of them.
+        ctx.save_for_backward(*inputs)
         # A fresh tensor: the state may be x0 itself, and an input must not be returned as an output.
         return sweep.problem.to_device(sweep.solve.time), sweep.solve.state.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.sweep.pull_back(*cotangents, needed=ctx.needs_input_grad[1:])
+        inputs = ctx.saved_tensors
+        with torch.no_grad():
+            gradients = ctx.sweep.pull_back(*cotangents, needed=ctx.needs_input_grad[1:])
+        return None, *first_order_only(gradients, inputs, "no gradient method has more yet")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,13 @@ class _Sweep:
                 swept = self._through_steps(last, reached, parameter_gradients)
                 state_gradient = state_gradient + swept[0]
                 time_gradient = time_gradient + swept[1]
-        gradients = [state_gradient, threshold_gradient, time_gradient, *parameter_gradients, *criterion_gradients]
+        gradients = [
+            state_gradient,
+            threshold_gradient,
+            time_gradient,
+            *parameter_gradients,
+            *criterion_gradients,
+        ]
         return [g if wanted else None for g, wanted in zip(gradients, needed, strict=True)]
 
     def _check_graphs(self) -> None:
@@ -119,7 +129,9 @@ class _Sweep:
         mask = torch.from_numpy(self.solve.codes == status.code)
         return mask.to(self.problem.initial_state.device).reshape(self.problem.batch)
 
-    def _through_event(self, time_cotangent: Tensor, state_cotangent: Tensor, rows: Tensor) -> _EventCotangents:
+    def _through_event(
+        self, time_cotangent: Tensor, state_cotangent: Tensor, rows: Tensor
+    ) -> _EventCotangents:
         """Implicit function theorem at the event: move every cotangent to the end of the last step.
 
         With D = ∇J·∂Φ/∂h' and c = τ + v·∂Φ/∂h', the end of the last step (at fixed h') receives v - (c/D) ∇J, the
@@ -161,7 +173,11 @@ class _Sweep:
         self, end: Tensor, leaves: tuple[Tensor, Tensor], cotangent: Tensor, parameter_gradients: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         x, t = leaves
-        inputs = (x, t, *self.problem.dynamics.parameters) if t.requires_grad else (x, *self.problem.dynamics.parameters)
+        inputs = (
+            (x, t, *self.problem.dynamics.parameters)
+            if t.requires_grad
+            else (x, *self.problem.dynamics.parameters)
+        )
         gradients = list(_gradients(end, inputs, cotangent))
         self.stats.vjps += self.solver.evaluations_per_step
         state_part = gradients.pop(0)

@@ -1,0 +1,5 @@
+"""``python -m odestop`` is the command line."""
+
+from odestop.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""The ``odestop`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import odestop
+from odestop.cli import listing, solve
+
+# Typer does not export the class of all mistakes in using a command.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands that answers a mistake with one line on stderr and exit code 2."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command and leave the interpreter, unless ``standalone_mode=False``."""
+        if not options.get("standalone_mode", True):
+            return super().main(*args, **options)
+        try:
+            exit_code = super().main(*args, **{**options, "standalone_mode": False})
+        except _UsageError as error:
+            typer.echo(f"Error: {_message(error)}", err=True)
+            exit_code = 2
+        except typer.Abort:
+            exit_code = 1
+        sys.exit(exit_code if isinstance(exit_code, int) else 0)
+
+
+def _message(error: Any) -> str:
+    """Say what was wrong on one line."""
+    return " ".join(error.format_message().split())
+
+
+app = typer.Typer(
+    cls=OneLineErrors, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"odestop {odestop.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _odestop(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Differentiable stopping times of optimizers, as ODEs and as the discrete algorithms people run."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+app.command("solve", epilog=solve.EPILOG)(solve.solve)
+app.command("list")(listing.list_entries)
+
+
+def main() -> None:
+    """Run the command line: the entry point of ``odestop`` and of ``python -m odestop``."""
+    app()

@@ -1,0 +1,424 @@
+"""The shipped objectives, dynamics and criteria by name, with their parameters and ranges worth exploring.
+
+An entry is registered by a builder: a class, or a small function that calls one.  Its parameters are the
+arguments annotated with a `Range`; names and defaults come from the signature and the summary comes from the
+docstring of the class, so that nothing is written down twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from odestop._validation import check_choice
+from odestop.criteria import ObjectiveGap, SquaredGradientNorm
+from odestop.dynamics import (
+    CoordinatewisePreconditioner,
+    DiagonallyPreconditionedFlow,
+    ExponentialSchedule,
+    GradientFlow,
+    PolynomialSchedule,
+    PreconditionedFlow,
+    RescaledGradientFlow,
+)
+from odestop.objectives import (
+    DiagonalQuadratic,
+    HouseholderQuadratic,
+    LogisticRegression,
+    Objective,
+    Quadratic,
+    Rosenbrock,
+    breast_cancer,
+    log_spaced_spectrum,
+)
+
+Built = TypeVar("Built", bound=nn.Module)
+BuilderType = TypeVar("BuilderType", bound=Callable[..., nn.Module])
+EntryType = TypeVar("EntryType", bound="Entry")
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What the annotation of a parameter says, as in ``Annotated[float, Range("λ", 0.0, 1.0, "penalty")]``.
+
+    Parameters
+    ----------
+    symbol
+        How formulas write the parameter.
+    low, high
+        Ends of the range worth exploring; values outside it may well be valid.
+    description
+        What it is, in a few words.
+    """
+
+    symbol: str
+    low: float
+    high: float
+    description: str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A numeric parameter of an entry.
+
+    Attributes
+    ----------
+    name
+        Keyword of the builder.
+    symbol
+        How formulas write it.
+    default
+        Value if none is given; None where it follows from the rest of the problem.
+    low, high
+        Ends of the range worth exploring; values outside it may well be valid.
+    description
+        What it is, in a few words.
+    """
+
+    name: str
+    symbol: str
+    default: float | int | None
+    low: float
+    high: float
+    description: str
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether only whole numbers make sense."""
+        return isinstance(self.default, int)
+
+    def parse(self, text: str) -> float | int:
+        """Read a value written as a decimal number.
+
+        Raises
+        ------
+        ValueError
+            If the text is anything else, or not whole where the parameter is an integer.
+
+        Examples
+        --------
+        >>> OBJECTIVES["quadratic"].parameter("dimension").parse("1e3")
+        1000
+        """
+        number = parse_number(self.name, text)
+        if not self.is_integer:
+            return number
+        if not number.is_integer():
+            raise ValueError(f"{self.name} must be a whole number, got {text!r}")
+        return int(number)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Built]):
+    """One objective, dynamics or criterion that is known by name.
+
+    Attributes
+    ----------
+    name
+        Lower case, words joined by hyphens.
+    builder
+        Makes the module; called by `build`.
+    summary
+        First line of the class's docstring.
+    parameters
+        Numeric parameters of the builder.
+    """
+
+    name: str
+    builder: Callable[..., Built]
+    summary: str
+    parameters: tuple[Parameter, ...]
+
+    def build(
+        self,
+        *,
+        objective: Objective | None = None,
+        dtype: torch.dtype | None = None,
+        **parameters: float | Tensor | None,
+    ) -> Built:
+        """Make the module.
+
+        Parameters
+        ----------
+        objective
+            f, for a dynamics or a criterion.
+        dtype
+            Of the state that the module is for.
+        **parameters
+            Values of `parameters`; the others take their defaults.  Hyperparameters of a dynamics may be
+            tensors that require a gradient.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not one of this entry, or the class refuses its value.
+
+        Examples
+        --------
+        >>> quadratic = OBJECTIVES["quadratic"].build(dimension=3, condition_number=100.0)
+        >>> quadratic.eigenvalues
+        tensor([0.0100, 0.1000, 1.0000])
+        >>> DYNAMICS["gradient-flow"].build(objective=quadratic)(0.0, torch.zeros(3)).abs()
+        tensor([0., 0., 0.])
+        """
+        for name in parameters:
+            self.parameter(name)
+        accepted = inspect.signature(self.builder).parameters
+        context = {"objective": objective, "dtype": dtype}
+        return self.builder(**{key: context[key] for key in context if key in accepted}, **parameters)
+
+    def parameter(self, name: str) -> Parameter:
+        """Return the parameter of this name; a ValueError tells the names there are."""
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        accepted = ", ".join(parameter.name for parameter in self.parameters) or "no parameters"
+        raise ValueError(f"{name} is not a parameter of {self.name}, which has {accepted}")
+
+
+@dataclass(frozen=True)
+class ObjectiveEntry(Entry[Objective]):
+    """An objective that is known by name.
+
+    Attributes
+    ----------
+    start
+        Customary initial point, shape (d,), from d.
+    """
+
+    start: Callable[[int], Tensor] = torch.ones
+
+
+class Catalogue(dict[str, EntryType]):
+    """Entries by name, in the order they were registered; an unknown name is a ValueError.
+
+    Parameters
+    ----------
+    kind
+        What the entries are; used in error messages.
+    entry_type
+        Their class.
+
+    Examples
+    --------
+    >>> list(CRITERIA)
+    ['objective-gap', 'squared-gradient-norm']
+    >>> CRITERIA["squared-gradient-norm"].summary
+    'J(x) = ‖∇f(x)‖²'
+    """
+
+    def __init__(self, kind: str, entry_type: type[EntryType]) -> None:
+        super().__init__()
+        self.kind = kind
+        self._entry_type = entry_type
+
+    def __missing__(self, name: str) -> EntryType:
+        check_choice(self.kind, name, tuple(self))
+        raise KeyError(name)
+
+    def register(self, name: str, *documented: object, **extra: Any) -> Callable[[BuilderType], BuilderType]:
+        """Return a decorator that adds a builder under ``name``.
+
+        Parameters
+        ----------
+        name
+            A new name.
+        *documented
+            Where the summary comes from; the builder itself by default.
+        **extra
+            Further attributes of the entry.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken.
+        """
+        if name in self:
+            raise ValueError(f"name must be new, got {name!r}, which is a known {self.kind}")
+
+        def add(builder: BuilderType) -> BuilderType:
+            summary = ". ".join(_summary(source) for source in documented or (builder,))
+            self[name] = self._entry_type(name, builder, summary, _parameters(builder), **extra)
+            return builder
+
+        return add
+
+
+def parse_number(name: str, text: str) -> float:
+    """Read a finite number in decimal notation, and nothing else.
+
+    Parameters
+    ----------
+    name
+        What the number is; used in the error message.
+    text
+        Such as ``"100"``, ``"-0.5"`` or ``"1e-3"``.
+
+    Raises
+    ------
+    ValueError
+        If the text is not such a number.
+
+    Examples
+    --------
+    >>> parse_number("rate", "1e-3")
+    0.001
+    """
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(f"{name} must be a finite number such as 100 or 1e-3, got {text!r}")
+    return float(text)
+
+
+def _summary(source: object) -> str:
+    """First line of a docstring, without its full stop."""
+    return (inspect.getdoc(source) or "").partition("\n")[0].removesuffix(".")
+
+
+def _parameters(builder: Callable) -> tuple[Parameter, ...]:
+    """Read the arguments that are annotated with a `Range`."""
+    return tuple(
+        Parameter(argument.name, mark.symbol, argument.default, mark.low, mark.high, mark.description)
+        for argument in inspect.signature(builder, eval_str=True).parameters.values()
+        for mark in getattr(argument.annotation, "__metadata__", ())
+        if isinstance(mark, Range)
+    )
+
+
+OBJECTIVES: Catalogue[ObjectiveEntry] = Catalogue("objective", ObjectiveEntry)
+"""Objectives f."""
+
+DYNAMICS: Catalogue[Entry[nn.Module]] = Catalogue("dynamics", Entry)
+"""Dynamics dx/dt = -A(θ, x, t), each for an objective."""
+
+CRITERIA: Catalogue[Entry[nn.Module]] = Catalogue("criterion", Entry)
+"""Criteria J, each for an objective."""
+
+
+Dimension = Annotated[int, Range("d", 2, 10_000, "dimension")]
+ConditionNumber = Annotated[float, Range("κ", 1.0, 1e4, "ratio of the extreme eigenvalues")]
+Seed = Annotated[int, Range("seed", 0, 100, "seed of the random draw")]
+Scale = Annotated[float | Tensor, Range("θ₁", 0.1, 10.0, "speed at the start")]
+
+
+@OBJECTIVES.register("quadratic", Quadratic)
+def _quadratic(
+    dtype: torch.dtype | None,
+    dimension: Dimension = 100,
+    condition_number: ConditionNumber = 100.0,
+    seed: Seed = 0,
+) -> Quadratic:
+    return Quadratic.with_condition_number(dimension, condition_number, seed, dtype=dtype)
+
+
+@OBJECTIVES.register("matrix-free-quadratic", HouseholderQuadratic)
+def _matrix_free_quadratic(
+    dtype: torch.dtype | None,
+    dimension: Annotated[int, Range("d", 2, 1_000_000, "dimension")] = 10_000,
+    condition_number: ConditionNumber = 100.0,
+    seed: Seed = 0,
+) -> HouseholderQuadratic:
+    return HouseholderQuadratic.with_condition_number(dimension, condition_number, seed, dtype=dtype)
+
+
+@OBJECTIVES.register("diagonal-quadratic", DiagonalQuadratic)
+def _diagonal_quadratic(
+    dtype: torch.dtype | None, dimension: Dimension = 2, condition_number: ConditionNumber = 4.0
+) -> DiagonalQuadratic:
+    # From 1 to the condition number: the defaults give the (1, 4) of the paper's Fig. 1.
+    return DiagonalQuadratic(log_spaced_spectrum(dimension, condition_number, condition_number, dtype=dtype))
+
+
+@OBJECTIVES.register(
+    "rosenbrock",
+    Rosenbrock,
+    start=lambda dimension: torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(dimension)[:dimension],
+)
+def _rosenbrock(
+    dimension: Annotated[int, Range("d", 2, 100, "dimension")] = 2,
+    a: Annotated[float, Range("a", 0.5, 2.0, "position of the minimum")] = 1.0,
+    b: Annotated[float, Range("b", 1.0, 1000.0, "steepness of the valley's walls")] = 100.0,
+) -> Rosenbrock:
+    return Rosenbrock(dimension, a, b)
+
+
+@OBJECTIVES.register("logistic-regression", breast_cancer, start=torch.zeros)
+def _logistic_regression(
+    dtype: torch.dtype | None,
+    regularization: Annotated[float, Range("λ", 1e-4, 1.0, "weight of the ½ ‖x‖² penalty")] = 1e-2,
+) -> LogisticRegression:
+    return breast_cancer(regularization=regularization, dtype=dtype)
+
+
+DYNAMICS.register("gradient-flow")(GradientFlow)
+
+
+@DYNAMICS.register("exponential-flow", RescaledGradientFlow, ExponentialSchedule)
+def _exponential_flow(
+    objective: Objective,
+    scale: Scale = 1.0,
+    rate: Annotated[float | Tensor, Range("θ₂", 0.0, 0.1, "rate at which it slows down")] = 0.005,
+) -> RescaledGradientFlow:
+    return RescaledGradientFlow(objective, ExponentialSchedule(scale, rate))
+
+
+@DYNAMICS.register("polynomial-flow", RescaledGradientFlow, PolynomialSchedule)
+def _polynomial_flow(
+    objective: Objective,
+    scale: Scale = 1.0,
+    exponent: Annotated[float | Tensor, Range("θ₂", 0.0, 1.0, "power of time by which it slows down")] = 0.25,
+) -> RescaledGradientFlow:
+    return RescaledGradientFlow(objective, PolynomialSchedule(scale, exponent))
+
+
+@DYNAMICS.register("diagonal-preconditioner", DiagonallyPreconditionedFlow)
+def _diagonal_preconditioner(
+    objective: Objective,
+    dtype: torch.dtype | None,
+    theta: Annotated[
+        float | Tensor, Range("θ", 0.1, 3.0, "every entry of the diagonal p but the first")
+    ] = 2.5,
+) -> DiagonallyPreconditionedFlow:
+    theta = torch.as_tensor(theta, dtype=dtype or torch.get_default_dtype())
+    return DiagonallyPreconditionedFlow(
+        objective, torch.cat([theta.new_ones(1), theta.expand(_dimension(objective) - 1)])
+    )
+
+
+@DYNAMICS.register("learned-preconditioner", PreconditionedFlow, CoordinatewisePreconditioner)
+def _learned_preconditioner(
+    objective: Objective,
+    dtype: torch.dtype | None,
+    hidden: Annotated[int, Range("m", 1, 8, "hidden units per coordinate")] = 2,
+    scale: Annotated[float, Range("σ", 0.0, 1.0, "standard deviation of the initial parameters")] = 0.1,
+    seed: Seed = 0,
+) -> PreconditionedFlow:
+    network = CoordinatewisePreconditioner(_dimension(objective), hidden, scale=scale, seed=seed, dtype=dtype)
+    return PreconditionedFlow(objective, network)
+
+
+def _dimension(objective: Objective) -> int:
+    if objective.dimension is None:
+        raise ValueError("objective must have a known dimension, got one for any dimension")
+    return objective.dimension
+
+
+@CRITERIA.register("objective-gap", ObjectiveGap)
+def _objective_gap(
+    objective: Objective,
+    minimum: Annotated[
+        float | None, Range("f*", -math.inf, math.inf, "least value; the objective's own if not given")
+    ] = None,
+) -> ObjectiveGap:
+    return ObjectiveGap(objective, minimum)
+
+
+CRITERIA.register("squared-gradient-norm")(SquaredGradientNorm)
