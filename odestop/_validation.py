@@ -14,24 +14,18 @@ def check_state(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a torch.Tensor of shape (*batch, d), got {type(value).__name__}")
     if not value.is_floating_point():
-        raise ValueError(
-            f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}"
-        )
+        raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
     if value.ndim == 0 or value.numel() == 0:
         raise ValueError(f"{name} must have shape (*batch, d), all at least 1, got {tuple(value.shape)}")
     if not bool(torch.isfinite(value).all()):
-        raise ValueError(
-            f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries"
-        )
+        raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} non-finite entries")
     return value
 
 
 def check_per_trajectory(name: str, value: object, like: Tensor, batch: torch.Size) -> Tensor:
     """Return ``value`` as a finite tensor of ``like``'s dtype and device that broadcasts to ``batch``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise ValueError(
-            f"{name} must be a number or a tensor of shape {tuple(batch)}, got {type(value).__name__}"
-        )
+        raise ValueError(f"{name} must be a number or a tensor of shape {tuple(batch)}, got {type(value).__name__}")
     if isinstance(value, Tensor):
         tensor = value.to(dtype=like.dtype, device=like.device)
     else:
@@ -48,9 +42,17 @@ def check_per_trajectory(name: str, value: object, like: Tensor, batch: torch.Si
     return tensor
 
 
-def check_positive(
-    name: str, value: float, *, allow_zero: bool = False, allow_infinite: bool = False
-) -> float:
+def check_levels(threshold: object, like: Tensor, batch: torch.Size) -> Tensor:
+    """Return several thresholds as a finite tensor of shape (*batch, levels)."""
+    if not isinstance(threshold, Tensor) or threshold.ndim == 0 or threshold.shape[-1] == 0:
+        came = tuple(threshold.shape) if isinstance(threshold, Tensor) else type(threshold).__name__
+        raise ValueError(
+            f"threshold must be a tensor of shape (levels,) or {(*batch, 'levels')} with levels=True, got {came}"
+        )
+    return check_per_trajectory("threshold", threshold, like, torch.Size((*batch, threshold.shape[-1])))
+
+
+def check_positive(name: str, value: float | int, *, allow_zero: bool = False, allow_infinite: bool = False) -> float:
     """Return ``value`` as a float if it is a positive number."""
     accepted = ("a non-negative" if allow_zero else "a positive") + (
         " number or inf" if allow_infinite else " finite number"
@@ -65,9 +67,7 @@ def check_positive(
 def check_positive_tensor(name: str, value: Tensor) -> Tensor:
     """Return ``value`` if it is a floating-point tensor whose entries are all positive and finite."""
     if not value.is_floating_point():
-        raise ValueError(
-            f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}"
-        )
+        raise ValueError(f"{name} must have a real floating-point dtype such as torch.float64, got {value.dtype}")
     values = value.detach()
     if not bool((torch.isfinite(values) & (values > 0)).all()):
         raise ValueError(f"{name} must be positive and finite, got {values}")

@@ -61,8 +61,8 @@ class Range:
     """
 
     symbol: str
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     description: str
 
 
@@ -87,8 +87,8 @@ class Parameter:
     name: str
     symbol: str
     default: float | int | None
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     description: str
 
     @property
@@ -322,7 +322,7 @@ def _quadratic(
 @OBJECTIVES.register("matrix-free-quadratic", HouseholderQuadratic)
 def _matrix_free_quadratic(
     dtype: torch.dtype | None,
-    dimension: Annotated[int, Range("d", 2, 1_000_000, "dimension")] = 10_000,
+    dimension: Annotated[int, Range("d", 2, 1_000_000, "dimension")] = 1000,
     condition_number: ConditionNumber = 100.0,
     seed: Seed = 0,
 ) -> HouseholderQuadratic:
@@ -383,9 +383,7 @@ def _polynomial_flow(
 def _diagonal_preconditioner(
     objective: Objective,
     dtype: torch.dtype | None,
-    theta: Annotated[
-        float | Tensor, Range("θ", 0.1, 3.0, "every entry of the diagonal p but the first")
-    ] = 2.5,
+    theta: Annotated[float | Tensor, Range("θ", 0.1, 3.0, "every entry of the diagonal p but the first")] = 2.5,
 ) -> DiagonallyPreconditionedFlow:
     theta = torch.as_tensor(theta, dtype=dtype or torch.get_default_dtype())
     return DiagonallyPreconditionedFlow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -34,12 +35,10 @@ class OneLineErrors(TyperGroup):
 
 def _message(error: Any) -> str:
     """Say what was wrong on one line."""
-    return " ".join(error.format_message().split())
+    return " ".join(error.format_message().removeprefix("Invalid value: ").split())
 
 
-app = typer.Typer(
-    cls=OneLineErrors, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
-)
+app = typer.Typer(cls=OneLineErrors, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,4 +65,8 @@ app.command("list")(listing.list_entries)
 
 def main() -> None:
     """Run the command line: the entry point of ``odestop`` and of ``python -m odestop``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that does not know ∇ shows a question mark.
+            stream.reconfigure(errors="replace")
     app()

@@ -133,6 +133,12 @@ def ask(
     return Question(f, flow, target, start, threshold)
 
 
+def warm_up() -> None:
+    """Make PyTorch load now what it loads at the first vector-Jacobian product, so that nobody's time has it."""
+    x = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * x, x, torch.ones(1))
+
+
 def answer_by_flow(
     question: Question, *, method: str, rtol: float, atol: float, t_max: float, max_steps: int
 ) -> Answer:
@@ -201,7 +207,11 @@ def _part(entry: Entry[Any], values: Mapping[str, Number | str], **context: Any)
 
 def _value(parameter: Parameter, values: Mapping[str, Number | str]) -> Number | None:
     value = values.get(parameter.name, parameter.default)
-    return parameter.parse(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = parameter.parse(value)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{parameter.name} must be an integer of at most 64 bits, got {value}")
+    return value
 
 
 def _initial_point(text: str | None, entry: ObjectiveEntry, dimension: int) -> Tensor:
@@ -213,21 +223,24 @@ def _initial_point(text: str | None, entry: ObjectiveEntry, dimension: int) -> T
     return torch.tensor(numbers, dtype=torch.float64).expand(dimension).clone()
 
 
-def _answer(
-    question: Question, solution: ContinuousSolution | DiscreteSolution, steps: float, began: float
-) -> Answer:
+def _answer(question: Question, solution: ContinuousSolution | DiscreteSolution, steps: float, began: float) -> Answer:
     """Differentiate the time and note what it all cost."""
-    status, gradient = solution.status, None
-    assert isinstance(status, StoppingStatus)
+    assert isinstance(solution.status, StoppingStatus)
     assert solution.time is not None
-    if status in (StoppingStatus.REACHED, StoppingStatus.ALREADY_SATISFIED):
-        gradient = torch.autograd.grad(solution.time, question.parameters)
     return Answer(
         time=solution.time.item(),
         steps=steps,
-        status=status,
-        gradient=gradient,
+        status=solution.status,
+        gradient=_gradient(solution.time, solution.status, question.parameters),
         nfe=solution.stats.nfe,
         vjps=solution.stats.vjps,
         seconds=time.perf_counter() - began,
     )
+
+
+def _gradient(stopping_time: Tensor, status: StoppingStatus, parameters: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+    if status is StoppingStatus.ALREADY_SATISFIED:
+        return tuple(torch.zeros_like(parameter) for parameter in parameters)
+    if status is StoppingStatus.REACHED:
+        return torch.autograd.grad(stopping_time, parameters)
+    return None

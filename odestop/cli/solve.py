@@ -23,6 +23,7 @@ from odestop.cli.question import (
     answer_by_steps,
     ask,
     compare,
+    warm_up,
 )
 from odestop.registry import CRITERIA, DYNAMICS, OBJECTIVES
 from odestop.solvers import METHODS
@@ -32,9 +33,9 @@ EPILOG = "\n\n".join(
         "[bold]Examples[/]",
         "odestop solve --threshold 1e-4 --step-size 0.05",
         "odestop solve --objective diagonal-quadratic --dynamics diagonal-preconditioner --set theta=0.5",
-        "odestop solve --objective rosenbrock --dynamics gradient-flow --step-size 1e-3 --json",
-        "[dim]odestop list shows the names and their parameters. A target that is not reached is an answer and "
-        "gives exit code 0; a value that cannot be used gives exit code 2.[/]",
+        "odestop solve --objective logistic-regression --dynamics gradient-flow --threshold 1e-4 --json",
+        "[dim]odestop list shows the names and their parameters. A target that is not reached is an answer "
+        "and gives exit code 0; a value that cannot be used gives exit code 2.[/]",
     )
 )
 
@@ -66,9 +67,7 @@ def solve(
     ] = None,
     dimension: Annotated[int | None, _parameter(help="d.", show_default="the objective's")] = None,
     condition_number: Annotated[float | None, _parameter(help="κ.", show_default="the objective's")] = None,
-    seed: Annotated[
-        int, _parameter(min=0, max=2**63 - 1, metavar="<int>", help="Seed of every random draw.")
-    ] = 0,
+    seed: Annotated[int, _parameter(help="Seed of every random draw.")] = 0,
     assignments: Annotated[
         list[str] | None,
         _parameter(
@@ -95,6 +94,7 @@ def solve(
     try:
         values = _values(assignments or [], dimension=dimension, condition_number=condition_number)
         question = ask(objective, dynamics, criterion, threshold, x0, dtype, values, seed)
+        warm_up()
         steps = answer_by_steps(question, step_size=step_size, sensitivity=sensitivity, max_steps=max_steps)
         flow = answer_by_flow(question, method=method, rtol=rtol, atol=atol, t_max=t_max, max_steps=max_steps)
     except ValueError as error:
@@ -107,9 +107,7 @@ def solve(
 
 def _values(assignments: Sequence[str], **options: float | int | None) -> dict[str, float | int | str]:
     """Gather the parameters given by an option of their own or, still as text, by ``--set``."""
-    given: dict[str, float | int | str] = {
-        name: value for name, value in options.items() if value is not None
-    }
+    given: dict[str, float | int | str] = {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not (name and equals):

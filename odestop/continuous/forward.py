@@ -1,4 +1,4 @@
-"""The forward solve: a batch of trajectories, each with its own steps, up to each one's event.
+"""The forward solve: a batch of trajectories, each with its own steps, up to each one's last event.
 
 The state lives on the device of x0 and in its dtype; times, step sizes and decisions live on the host in float64,
 with one transfer per step.  Finished trajectories are masked out: they take steps of size zero.
@@ -12,15 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odestop.continuous.event import (
-    Crossing,
-    Event,
-    find_dip,
-    locate_event,
-    merge_crossings,
-    merge_steps,
-)
+from odestop.continuous.crossings import CrossingLog, TakenStep
+from odestop.continuous.event import Event, locate_event
 from odestop.continuous.problem import StoppingProblem, to_host
+from odestop.continuous.rest import RestDetector
 from odestop.solvers import RungeKutta, SpectralRadius, Step
 from odestop.solvers.step_control import first_step_size, trial_step_size
 from odestop.status import StoppingStatus
@@ -31,7 +26,6 @@ _RUNNING = -1
 _SPECTRAL_RADIUS_EVERY = 8
 _FIELD_TOLERANCE = 10.0
 _ROUNDING = 100.0
-_IDLE_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -47,9 +41,12 @@ class Tolerances:
     atol: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class AcceptedStep:
-    """One accepted step of the batch: rows that did not accept it have size zero."""
+    """One accepted step of the batch; the rows that did not accept it have size zero.
+
+    ``state`` (*batch, d) and ``start_time`` (n,) are those at its start, ``step_size`` has shape (n,).
+    """
 
     state: Tensor
     start_time: Array
@@ -63,33 +60,32 @@ class ForwardSolve:
     Attributes
     ----------
     steps
-        Accepted steps, oldest first, without each trajectory's last one.
-    event
-        The last step of each trajectory that reached its event; None if none did.
+        Accepted steps, oldest first, without the ones that were cut short by a trajectory's last event.
+    events
+        One per level; None for a level that no trajectory reached.
     time
-        T, shape (n,), +inf without an event.
+        T, shape (n, levels), +inf without an event.
     state
-        x(T), or the last state, shape (*batch, d).
+        x(T), or the last state, shape (*batch, levels, d).
     codes
-        `StoppingStatus` codes, shape (n,).
-    spectral_radius
-        Last estimate of the spectral radius of ∂F/∂x, shape (n,).
+        `StoppingStatus` codes, shape (n, levels).
+    accepted, rejected
+        Numbers of steps, shape (n,).
     """
 
     steps: list[AcceptedStep]
-    event: Event | None
+    events: list[Event | None]
     time: Array
     state: Tensor
     codes: Array
     accepted: Array
     rejected: Array
-    spectral_radius: Array
 
 
 def solve_forward(
     problem: StoppingProblem, solver: RungeKutta, tolerances: Tolerances, t_max: float, max_steps: int
 ) -> ForwardSolve:
-    """Integrate every trajectory of ``problem`` until its event, its horizon, or the reason it cannot go on."""
+    """Integrate every trajectory of ``problem`` until its last event, its horizon, or what keeps it from going on."""
     integration = _Integration(problem, solver, tolerances, t_max)
     integration.start()
     for _ in range(max_steps):
@@ -103,47 +99,49 @@ def solve_forward(
 class _Integration:
     """Mutable state of `solve_forward`."""
 
-    def __init__(
-        self, problem: StoppingProblem, solver: RungeKutta, tolerances: Tolerances, t_max: float
-    ) -> None:
+    def __init__(self, problem: StoppingProblem, solver: RungeKutta, tolerances: Tolerances, t_max: float) -> None:
         self.problem, self.solver, self.tolerances, self.t_max = problem, solver, tolerances, t_max
         self.x = problem.initial_state.detach()
         (self.t,) = to_host(problem.t0)
-        (self.threshold,) = to_host(problem.threshold)
+        self.thresholds = np.stack(to_host(*problem.threshold.unbind(-1)), axis=-1)
         n = self.t.size
-        self.codes = np.full(n, _RUNNING)
-        self.accepted, self.rejected = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.codes = np.full(self.thresholds.shape, _RUNNING)
+        self.log = CrossingLog(problem, solver, self.thresholds)
         self.steps: list[AcceptedStep] = []
-        self.crossing: Crossing | None = None
-        self.last_step: Step | None = None
-        self.last_record = np.full(n, -1)
-        self.last_value = np.full(n, np.nan)
+        self.accepted, self.rejected = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.previous_error = np.ones(n)
         self.last_finite = np.ones(n, dtype=bool)
-        self.radius = np.zeros(n)
         # Far beyond any time scale, and still safe to multiply in the dtype of the state.
         self.largest_step = torch.finfo(self.x.dtype).max ** 0.5
-        self.radius_due = 0
+
+    @property
+    def pending(self) -> Array:
+        """Levels without an answer yet, shape (n, levels)."""
+        return self.codes == _RUNNING
 
     @property
     def active(self) -> Array:
-        return self.codes == _RUNNING
+        """Trajectories that still have such levels, shape (n,)."""
+        return np.any(self.pending, axis=-1)
 
     def finish(self, rows: Array, status: StoppingStatus) -> None:
-        self.codes[rows & self.active] = status.code
+        """Give the pending levels of ``rows``, shape (n,) or (n, levels), their status."""
+        rows = rows if rows.ndim == 2 else rows[:, None]
+        self.codes[rows & self.pending] = status.code
 
     def start(self) -> None:
-        """Evaluate F and J at x0, answer the trajectories that need no step, and choose the first step size."""
-        t = self.problem.to_device(self.t)
+        """Answer the trajectories that need no step, and choose the first step size of the others."""
         self.slope, value = self.problem.initial_slope, self.problem.initial_value
         finite = torch.isfinite(self.slope).all(-1) & torch.isfinite(value)
         self.value, start_finite = to_host(value, finite.to(value.dtype))
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
-        self.finish(self.value <= self.threshold, StoppingStatus.ALREADY_SATISFIED)
-        self.finish(self.t >= self.t_max, StoppingStatus.HORIZON)
-        self.mark = self.x
-        self.mark_value, self.idle = self.value.copy(), np.zeros_like(self.accepted)
-        if self.active.any():
+        self.finish(self.value[:, None] <= self.thresholds, StoppingStatus.ALREADY_SATISFIED)
+        self.rest = RestDetector(self.problem, self.tolerances.atol, self.value)
+        self.radius = np.zeros_like(self.t)
+        if self.solver.fixed_step_size is not None:
+            self.h = np.full_like(self.t, self.solver.fixed_step_size)
+        elif self.active.any():
+            t = self.problem.to_device(self.t)
             self.spectral_radius = SpectralRadius(self.problem.field, t, self.x, self.slope)
             (self.radius,) = to_host(self.spectral_radius.value)
             self.h = self._first_step(t)
@@ -156,7 +154,7 @@ class _Integration:
         ahead = torch.addcmul(self.x, h.unsqueeze(-1), self.slope)
         change = (self.problem.field(t + h, ahead) - self.slope) / scale
         curvature_size = to_host(_rms(change))[0] / trial
-        return first_step_size(state_size, slope_size, curvature_size, trial, self.solver.tableau.error_order)
+        return first_step_size(slope_size, curvature_size, trial, self.solver.tableau.error_order)
 
     def _scale(self, x: Tensor, end: Tensor) -> Tensor:
         return self.tolerances.atol + self.tolerances.rtol * torch.maximum(x.abs(), end.abs())
@@ -168,13 +166,7 @@ class _Integration:
 
     def attempt_step(self) -> None:
         """Attempt one step in every running trajectory, and draw the consequences."""
-        remaining = self.t_max - self.t
-        wanted = np.minimum(np.minimum(self.h, self._cap()), self.largest_step)
-        clipped = wanted >= remaining
-        underflow = self.t + wanted <= self.t
-        self.finish(underflow & self.last_finite, StoppingStatus.STEP_UNDERFLOW)
-        self.finish(underflow, StoppingStatus.NON_FINITE)
-        h = self.problem.rounded(np.where(self.active, np.where(clipped, remaining, wanted), 0.0))
+        h, at_horizon = self._next_step()
         step = self.solver.step(
             self.problem.field,
             self.problem.to_device(self.t),
@@ -184,16 +176,25 @@ class _Integration:
         )
         value, error, displacement, size = self._measure(step)
         acceptable = self.active & np.isfinite(value) & (error <= 1.0)
-        crossed = acceptable & (value <= self.threshold)
-        if crossed.any():
-            self._note_crossing(
-                crossed, step, self.t, self.value, np.where(crossed, value, 0.0), np.ones_like(h)
-            )
-        dipped = self._look_for_dips(step, h, value, acceptable & ~crossed)
-        self._adopt(step, h, value, acceptable & ~crossed & ~dipped, clipped)
-        self._rest(displacement, size, acceptable)
+        taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, self.value, value)
+        self.finish(self.log.look(taken, acceptable, self.pending), StoppingStatus.REACHED)
+        going_on = acceptable & self.active
+        self._adopt(step, h, value, going_on, at_horizon)
+        nearest = np.where(self.pending, self.thresholds, -np.inf).max(axis=-1)
+        at_rest = self.rest.resting(going_on, self.x, self.value, nearest, displacement, size)
+        self.finish(at_rest, StoppingStatus.STATIONARY)
         self._control(h, error, acceptable)
         self.last_finite = np.isfinite(error) & np.isfinite(value)
+
+    def _next_step(self) -> tuple[Array, Array]:
+        """Step sizes to attempt, zero for finished trajectories, and which of them end at the horizon."""
+        wanted = np.minimum(np.minimum(self.h, self._cap()), self.largest_step)
+        remaining = self.t_max - self.t
+        at_horizon = wanted >= remaining
+        underflow = self.t + wanted <= self.t
+        self.finish(underflow & self.last_finite, StoppingStatus.STEP_UNDERFLOW)
+        self.finish(underflow, StoppingStatus.NON_FINITE)
+        return self.problem.rounded(np.where(self.active, np.where(at_horizon, remaining, wanted), 0.0)), at_horizon
 
     def _measure(self, step: Step) -> tuple[Array, Array, Array, Array]:
         """J at the end, error relative to the tolerances, distance from the mark, and size of the state."""
@@ -204,7 +205,7 @@ class _Integration:
             norm(step.error, dim=-1),
             norm(step.end_slope, dim=-1),
             norm(step.end, dim=-1),
-            norm(step.end - self.mark, dim=-1),
+            norm(step.end - self.rest.mark, dim=-1),
         )
         noise = _ROUNDING * self.problem.resolution * self.radius * size
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -213,100 +214,25 @@ class _Integration:
         total = np.where(np.isfinite(slope), np.maximum(state_error, field_error), np.nan)
         return value, total, displacement, size
 
-    def _note_crossing(
-        self, rows: Array, step: Step, start_time: Array, value: Array, end_value: Array, end_fraction: Array
-    ) -> None:
-        gap, end_gap = value - self.threshold, end_value - self.threshold
-        new = Crossing(step, start_time.copy(), gap, end_gap, end_fraction)
-        self.crossing = merge_crossings(self.problem, rows, new, self.crossing)
-        self.finish(rows, StoppingStatus.REACHED)
-
-    def _look_for_dips(self, step: Step, h: Array, value: Array, rows: Array) -> Array:
-        """Crossings between the ends of steps: J fell before and rises now, so its minimum lies in between.
-
-        The minimum is in the step before or in this one; both are searched on their dense output.
-        """
-        fell = np.isnan(self.last_value) | (self.last_value >= self.value)
-        lowest = self.value - self.threshold
-        reach = np.fmax(np.nan_to_num(self.last_value, nan=-np.inf), value) - self.value
-        turned = rows & fell & (value > self.value) & (lowest <= reach)
-        dipped = np.zeros_like(rows)
-        if not turned.any():
-            return dipped
-        if self.last_step is not None and (turned & (self.last_record >= 0)).any():
-            wanted = turned & (self.last_record >= 0)
-            before = self._search_step(self.last_step, self.last_value, self.value, wanted)
-            dipped |= ~np.isnan(before)
-            self._rewind(dipped, before)
-        here = self._search_step(step, self.value, value, turned & ~dipped)
-        in_this_step = ~np.isnan(here)
-        if in_this_step.any():
-            self._note_crossing(
-                in_this_step, step, self.t, self.value, self.threshold, np.where(in_this_step, here, 1.0)
-            )
-        return dipped | in_this_step
-
-    def _search_step(self, step: Step, value: Array, end_value: Array, rows: Array) -> Array:
-        gap, end_gap = value - self.threshold, end_value - self.threshold
-        return find_dip(self.problem, self.solver, step, gap, end_gap, rows)
-
-    def _rewind(self, rows: Array, fraction: Array) -> None:
-        """Turn the last accepted step of ``rows`` into the step with the crossing."""
-        if not rows.any() or self.last_step is None:
-            return
-        start_time = self.t.copy()
-        for row in np.flatnonzero(rows):
-            record = self.steps[self.last_record[row]]
-            start_time[row] = record.start_time[row]
-            record.step_size[row] = 0.0
-            self.accepted[row] -= 1
-        end_fraction = np.where(rows, fraction, 1.0)
-        self._note_crossing(rows, self.last_step, start_time, self.last_value, self.threshold, end_fraction)
-
-    def _adopt(self, step: Step, h: Array, value: Array, rows: Array, clipped: Array) -> None:
+    def _adopt(self, step: Step, h: Array, value: Array, rows: Array, at_horizon: Array) -> None:
         """Move the trajectories whose step was accepted and did not end them."""
         if not rows.any():
             return
-        self.steps.append(AcceptedStep(self.x, self.t.copy(), np.where(rows, h, 0.0)))
-        self.last_step = merge_steps(self.problem, rows, step, self.last_step)
+        self.steps.append(AcceptedStep(self.x, self.t, np.where(rows, h, 0.0)))
         if rows.all():
             self.x, self.slope = step.end, step.end_slope
         else:
-            mask = torch.from_numpy(rows).to(self.x.device).reshape((*self.problem.batch, 1))
+            mask = self.problem.row_mask(rows).unsqueeze(-1)
             self.x = torch.where(mask, step.end, self.x)
             self.slope = torch.where(mask, step.end_slope, self.slope)
-        self.last_record[rows] = len(self.steps) - 1
-        self.last_value = np.where(rows, self.value, self.last_value)
         self.value = np.where(rows, value, self.value)
-        self.t = np.where(rows, np.where(clipped, self.t_max, self.t + h), self.t)
+        self.t = np.where(rows, np.where(at_horizon, self.t_max, self.t + h), self.t)
         self.accepted[rows] += 1
-        self.finish(rows & clipped, StoppingStatus.HORIZON)
-        self._refresh_spectral_radius()
-
-    def _refresh_spectral_radius(self) -> None:
-        self.radius_due += 1
-        if self.radius_due % _SPECTRAL_RADIUS_EVERY == 0 and self.active.any():
+        self.finish(rows & at_horizon, StoppingStatus.HORIZON)
+        due = self.solver.fixed_step_size is None and len(self.steps) % _SPECTRAL_RADIUS_EVERY == 0
+        if due and self.active.any():
             self.spectral_radius.update(self.problem.to_device(self.t), self.x, self.slope)
             (self.radius,) = to_host(self.spectral_radius.value)
-
-    def _rest(self, displacement: Array, size: Array, accepted: Array) -> None:
-        """Declare trajectories stationary that have not left the mark for many accepted steps.
-
-        Left means: moved by more than rounding, and by more than atol unless J still falls towards the threshold.
-        """
-        root_d = self.x.shape[-1] ** 0.5
-        still = displacement <= _ROUNDING * self.problem.resolution * size
-        falling = self.mark_value - self.value > 1e-8 * (self.value - self.threshold)
-        resting = still | ((displacement <= self.tolerances.atol * root_d) & ~falling)
-        self.idle = np.where(accepted, np.where(resting, self.idle + 1, 0), self.idle)
-        left = accepted & ~resting
-        if left.all():
-            self.mark = self.x
-        elif left.any():
-            mask = torch.from_numpy(left).to(self.x.device).reshape((*self.problem.batch, 1))
-            self.mark = torch.where(mask, self.x, self.mark)
-        self.mark_value = np.where(left, self.value, self.mark_value)
-        self.finish(self.idle >= _IDLE_STEPS, StoppingStatus.STATIONARY)
 
     def _control(self, h: Array, error: Array, accepted: Array) -> None:
         """Choose the next step size."""
@@ -314,25 +240,31 @@ class _Integration:
         factor = self.solver.controller.factor(error, self.previous_error, accepted, local_order)
         self.previous_error = np.where(accepted, np.maximum(error, 1e-4), self.previous_error)
         self.h = np.where(h > 0, h * factor, self.h)
-        self.rejected[self.active & ~accepted] += 1
+        rejected = self.active & ~accepted
+        self.rejected[rejected] += 1
+        if self.solver.fixed_step_size is not None:
+            # Only a non-finite step of a fixed size is ever rejected, and repeating it would not help.
+            self.finish(rejected, StoppingStatus.NON_FINITE)
 
     def result(self) -> ForwardSolve:
-        time = np.full_like(self.t, np.inf)
-        state, event = self.x, None
-        satisfied = self.codes == StoppingStatus.ALREADY_SATISFIED.code
-        (start_time,) = to_host(self.problem.t0)
-        time[satisfied] = start_time[satisfied]
-        reached = self.codes == StoppingStatus.REACHED.code
-        if self.crossing is not None:
-            event = locate_event(self.problem, self.solver, self.crossing, reached)
-            time[reached] = (event.start_time + event.step_size)[reached]
-            mask = torch.from_numpy(reached).to(state.device).reshape((*self.problem.batch, 1))
-            state = torch.where(mask, event.end, state)
-            tangential = reached & (event.relative_rate <= self.problem.resolution**0.5)
-            self.codes[tangential] = StoppingStatus.TANGENTIAL.code
-        return ForwardSolve(
-            self.steps, event, time, state, self.codes, self.accepted, self.rejected, self.radius
-        )
+        """Locate the events and collect the answers."""
+        problem, codes = self.problem, self.codes
+        time = np.full(codes.shape, np.inf)
+        satisfied = codes == StoppingStatus.ALREADY_SATISFIED.code
+        time[satisfied] = np.broadcast_to(to_host(problem.t0)[0][:, None], codes.shape)[satisfied]
+        states: list[Tensor] = []
+        events: list[Event | None] = []
+        for level, crossing in enumerate(self.log.crossings):
+            at_start = problem.row_mask(satisfied[:, level]).unsqueeze(-1)
+            state, event = torch.where(at_start, problem.initial_state, self.x), None
+            if crossing is not None:
+                event = locate_event(problem, self.solver, crossing, problem.threshold[..., level])
+                time[event.rows, level] = event.time[event.rows]
+                state = torch.where(problem.row_mask(event.rows).unsqueeze(-1), event.end, state)
+                codes[event.tangential, level] = StoppingStatus.TANGENTIAL.code
+            states.append(state.detach())
+            events.append(event)
+        return ForwardSolve(self.steps, events, time, torch.stack(states, dim=-2), codes, self.accepted, self.rejected)
 
 
 def _rms(vector: Tensor) -> Tensor:

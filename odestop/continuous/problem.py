@@ -21,8 +21,10 @@ class StoppingProblem:
         F and J.
     initial_state
         Shape (*batch, d).
-    threshold, t0
-        ε and t0, shape (*batch,), in the dtype and on the device of the state.
+    threshold
+        ε, shape (*batch, levels).
+    t0
+        Shape (*batch,), like ε in the dtype and on the device of the state.
     initial_slope, initial_value
         F(t0, x0) and J(x0).
     """
@@ -53,9 +55,34 @@ class StoppingProblem:
         tensor = torch.from_numpy(values).to(dtype=self.initial_state.dtype)
         return tensor.to(self.initial_state.device).reshape(self.batch)
 
+    def row_mask(self, rows: np.ndarray) -> Tensor:
+        """Host booleans, one per trajectory, as a tensor of the batch's shape beside the state."""
+        return torch.from_numpy(rows).to(self.initial_state.device).reshape(self.batch)
+
+    def levels_to_device(self, values: np.ndarray) -> Tensor:
+        """Host values of shape (n, levels) as a tensor of shape (*batch, levels) beside the state."""
+        tensor = torch.from_numpy(values).to(dtype=self.initial_state.dtype)
+        return tensor.to(self.initial_state.device).reshape(self.threshold.shape)
+
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Host values rounded to the dtype of the state, so that host and device mean the same number."""
         return torch.from_numpy(values).to(self.initial_state.dtype).double().numpy()
+
+    def refuse_hidden_dependence(self) -> None:
+        """Raise if F or J depends on x in a way that autograd does not see: its gradients would be wrong in silence."""
+        x, t = self.initial_state.detach(), self.t0.detach()
+        for function, evaluate in (
+            (self.dynamics, lambda x: self.dynamics.with_graph(broadcast_time(t), x)),
+            (self.criterion, self.criterion.with_graph),
+        ):
+            if function.tracks_state:
+                continue
+            here, nearby = evaluate(x.clone().requires_grad_()), evaluate((1.1 * x + 0.1).requires_grad_())
+            if not torch.equal(here, nearby):
+                raise RuntimeError(
+                    f"{function.name} depends on x, but its value carries no gradient with respect to x: it detaches "
+                    "its argument, or calls autograd inside without create_graph=True"
+                )
 
     @property
     def resolution(self) -> float:

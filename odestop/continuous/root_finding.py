@@ -51,9 +51,7 @@ def bracketed_root(
     return np.where(np.abs(fa) <= np.abs(fb), a, b)
 
 
-def _chandrupatla_fraction(
-    a: Array, b: Array, c: Array, fa: Array, fb: Array, fc: Array, tolerance: float
-) -> Array:
+def _chandrupatla_fraction(a: Array, b: Array, c: Array, fa: Array, fb: Array, fc: Array, tolerance: float) -> Array:
     """Where to look next, as a fraction of the way from a to b."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         xi = (a - b) / (c - b)

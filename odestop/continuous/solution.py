@@ -38,6 +38,8 @@ class ContinuousStats:
 class ContinuousSolution:
     """Continuous stopping time T (Def. 1), the state there, and how the solve went.
 
+    With ``levels=True`` every shape (*batch,) below gains a last dimension: (*batch, levels).
+
     Attributes
     ----------
     time

@@ -17,13 +17,14 @@ from odestop._validation import (
     check_choice,
     check_count,
     check_dtype,
+    check_levels,
     check_per_trajectory,
     check_positive,
     check_shape,
     check_state,
 )
 from odestop.continuous.forward import ForwardSolve, Tolerances, solve_forward
-from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint
+from odestop.continuous.gradients import GRADIENTS, GradientMethod
 from odestop.continuous.problem import StoppingProblem, broadcast_time
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.solvers import METHODS, RungeKutta
@@ -40,10 +41,11 @@ def continuous_stopping_time(
     *,
     t0: float | int | Tensor = 0.0,
     t_max: float | int = math.inf,
+    levels: bool = False,
     method: str | RungeKutta = "dopri5",
     rtol: float = 1e-7,
     atol: float = 1e-9,
-    gradient: str | DiscreteAdjoint = "discrete_adjoint",
+    gradient: str | GradientMethod = "discrete_adjoint",
     max_steps: int = 100_000,
     on_failure: str = "status",
 ) -> ContinuousSolution:
@@ -67,13 +69,20 @@ def continuous_stopping_time(
     criterion
         ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.
     threshold
-        ε, a number or a tensor that broadcasts to (*batch,).
+        ε, a number or a tensor that broadcasts to (*batch,); with ``levels=True`` a tensor of shape (levels,) or
+        (*batch, levels).
     t0
         Initial time, a number or a tensor that broadcasts to (*batch,).
     t_max
         Horizon: trajectories that have not stopped by then get T = +inf.
+    levels
+        Whether the last dimension of ``threshold`` lists several thresholds.  All of them are met in one forward solve,
+        in whatever order, and differentiated by one backward sweep; ``time`` has shape (*batch, levels) and ``state``
+        (*batch, levels, d).  For a J that is not monotone, each level's time is its first passage.
     method
-        ``"dopri5"``, or a solver object such as ``odestop.solvers.DormandPrince5(...)``.
+        ``"dopri5"``, ``"tsit5"``, ``"bosh3"`` or ``"dopri8"`` (for tight tolerances); or a solver object with its
+        knobs, such as ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`, `Heun` and
+        `RungeKutta4` take fixed steps.
     rtol
         Local error allowed per step relative to the state.  The error is also held below 10 rtol in the norm of the
         vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a factor of
@@ -116,7 +125,7 @@ def continuous_stopping_time(
     -0.575646
     """
     solver = _resolve("method", method, METHODS, RungeKutta)
-    gradient_method = _resolve("gradient", gradient, GRADIENTS, DiscreteAdjoint)
+    gradient_method = _resolve("gradient", gradient, GRADIENTS, GradientMethod)  # type: ignore[type-abstract]
     check_choice("on_failure", on_failure, ("status", "raise"))
     check_count("max_steps", max_steps)
     x0 = check_state("x0", x0)
@@ -124,7 +133,7 @@ def continuous_stopping_time(
         rtol=max(check_positive("rtol", rtol), 10.0 * torch.finfo(x0.dtype).eps),
         atol=check_positive("atol", atol, allow_zero=True),
     )
-    problem = pose(dynamics, x0, criterion, threshold, t0)
+    problem = pose(dynamics, x0, criterion, threshold, t0, levels=levels)
     check_horizon(t_max, problem.t0)
     solve = solve_forward(problem, solver, tolerances, t_max, max_steps)
     stats = ContinuousStats(
@@ -134,15 +143,12 @@ def continuous_stopping_time(
         rejected_steps=torch.from_numpy(solve.rejected).reshape(problem.batch),
     )
     time, state = gradient_method.attach(problem, solver, solve, stats)
-    rate = np.full_like(solve.time, np.nan) if solve.event is None else solve.event.rate
-    solution = ContinuousSolution(
-        time=time,
-        state=state,
-        position=position_map(dynamics)(state),
-        criterion_rate=problem.to_device(np.where(np.isfinite(solve.time), rate, np.nan)),
-        stats=stats,
-        status_codes=torch.from_numpy(solve.codes).reshape(problem.batch),
-    )
+    rate = np.stack([np.full_like(solve.time[:, 0], np.nan) if e is None else e.rate for e in solve.events], axis=-1)
+    codes = torch.from_numpy(solve.codes).reshape(problem.threshold.shape)
+    rates = problem.levels_to_device(np.where(np.isfinite(solve.time), rate, np.nan))
+    if not levels:
+        time, state, rates, codes = time[..., 0], state[..., 0, :], rates[..., 0], codes[..., 0]
+    solution = ContinuousSolution(time, state, position_map(dynamics)(state), rates, stats, codes)
     _warn_of_tangency(solve, rate)
     if on_failure == "raise":
         raise_on_failure(solution, solution.status_codes)
@@ -155,14 +161,21 @@ def pose(
     criterion: Callable[[Tensor], Tensor],
     threshold: float | int | Tensor,
     t0: float | int | Tensor,
+    *,
+    levels: bool = False,
 ) -> StoppingProblem:
     """Check the arguments that define the question, evaluate F and J once, and find their parameters."""
     check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
     check_callable("criterion", criterion, "x -> J(x)")
     batch = x0.shape[:-1]
-    threshold = check_per_trajectory("threshold", threshold, x0, batch)
+    threshold = (
+        check_levels(threshold, x0, batch)
+        if levels
+        else check_per_trajectory("threshold", threshold, x0, batch).unsqueeze(-1)
+    )
     t0 = check_per_trajectory("t0", t0, x0, batch)
-    state = check_state("initial_state(x0)", dynamics.initial_state(x0)) if _has_memory(dynamics) else x0
+    initial_state = getattr(dynamics, "initial_state", _identity)
+    state = check_state("initial_state(x0)", initial_state(x0))
     position = position_map(dynamics)
     field = TrackedFunction("dynamics", dynamics)
     objective = TrackedFunction("criterion", lambda x: criterion(position(x)))
@@ -185,13 +198,9 @@ def _probe(function: TrackedFunction, hint: str, *arguments: Tensor) -> Tensor:
         raise
 
 
-def _has_memory(dynamics: object) -> bool:
-    return hasattr(dynamics, "initial_state")
-
-
 def position_map(dynamics: object) -> Callable[[Tensor], Tensor]:
     """Map from the state of the dynamics to the point that the criterion sees."""
-    return dynamics.position if hasattr(dynamics, "position") else _identity
+    return getattr(dynamics, "position", _identity)
 
 
 def _identity(state: Tensor) -> Tensor:
@@ -210,6 +219,7 @@ def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[
 
 
 def check_horizon(t_max: float | int, t0: Tensor) -> None:
+    """Raise unless the horizon is later than every trajectory's start."""
     if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or math.isnan(t_max):
         raise ValueError(f"t_max must be a number or inf, got {t_max!r}")
     latest = float(t0.detach().max())

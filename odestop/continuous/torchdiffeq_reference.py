@@ -81,7 +81,7 @@ def torchdiffeq_stopping_time(
     problem = pose(dynamics, x0, criterion, threshold, t0)
     check_horizon(t_max, problem.t0)
     _refuse_unsupported_gradients(problem)
-    options = {"max_num_steps": max_steps}
+    options: dict[str, float | int] = {"max_num_steps": max_steps}
     if math.isfinite(max_step_size):
         options["max_step"] = check_positive("max_step_size", max_step_size)
     solver_arguments = {"method": method, "rtol": rtol, "atol": atol, "options": options}
@@ -118,9 +118,7 @@ def _refuse_unsupported_gradients(problem: StoppingProblem) -> None:
 class _Rows:
     """Solves one trajectory after the other."""
 
-    def __init__(
-        self, problem: StoppingProblem, event_scale: float, t_max: float, solver_arguments: dict
-    ) -> None:
+    def __init__(self, problem: StoppingProblem, event_scale: float, t_max: float, solver_arguments: dict) -> None:
         self.problem, self.event_scale, self.t_max = problem, event_scale, t_max
         self.solver_arguments = solver_arguments
 

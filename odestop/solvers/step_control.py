@@ -41,19 +41,16 @@ class PIController:
         return np.clip(factor, self.min_factor, self.max_factor)
 
 
-def first_step_size(
-    state_size: Array, slope_size: Array, curvature_size: Array, trial: Array, order: int
-) -> Array:
-    """First step of a method of ``order``, from the sizes of x, x' and x'' relative to the tolerances.
+def first_step_size(slope_size: Array, curvature_size: Array, trial: Array, order: int) -> Array:
+    """First step of a method of ``order``, from the sizes of x' and x'' relative to the tolerances.
 
-    Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I*, II.4.
+    Hairer, Nørsett & Wanner, *Solving Ordinary Differential Equations I*, II.4; the trial step itself where the size of
+    x'' could not be measured.
     """
     largest = np.maximum(slope_size, curvature_size)
-    with np.errstate(divide="ignore"):
-        guess = np.where(
-            largest > 1e-15, (0.01 / largest) ** (1.0 / (order + 1)), np.maximum(1e-6, trial * 1e-3)
-        )
-    guess = np.where(np.isfinite(guess), guess, trial)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        guess = np.where(largest > 1e-15, (0.01 / largest) ** (1.0 / (order + 1)), np.maximum(1e-6, trial * 1e-3))
+    guess = np.where(np.isfinite(largest) & (guess > 0), guess, trial)
     return np.minimum(100.0 * trial, guess)
 
 

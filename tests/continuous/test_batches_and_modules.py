@@ -63,9 +63,7 @@ def test_a_batch_equals_single_solves(batch):
         odestop.continuous_stopping_time(module, x, distance, e, t0=t, rtol=1e-9, atol=1e-11)
         for x, e, t in zip(x0.reshape(-1, 2), threshold.reshape(-1), t0.reshape(-1), strict=True)
     ]
-    torch.testing.assert_close(
-        together.time.reshape(-1), torch.stack([r.time for r in rows]), rtol=1e-9, atol=0.0
-    )
+    torch.testing.assert_close(together.time.reshape(-1), torch.stack([r.time for r in rows]), rtol=1e-9, atol=0.0)
     accepted = [int(r.stats.accepted_steps) for r in rows]
     assert together.stats.accepted_steps.reshape(-1).tolist() == pytest.approx(accepted, abs=2)
     weights = torch.rand(batch, generator=generator, **DOUBLE)
@@ -82,9 +80,7 @@ def test_a_slow_trajectory_does_not_force_small_steps_on_the_others():
         lambda x: x[..., 0],
         torch.tensor([1e-3, 1e-30], **DOUBLE),
     )
-    alone = odestop.continuous_stopping_time(
-        lambda t, x: -x, torch.ones(1, **DOUBLE), lambda x: x[..., 0], 1e-3
-    )
+    alone = odestop.continuous_stopping_time(lambda t, x: -x, torch.ones(1, **DOUBLE), lambda x: x[..., 0], 1e-3)
     assert int(solution.stats.accepted_steps[0]) == int(alone.stats.accepted_steps)
     assert int(solution.stats.accepted_steps[1]) > 2 * int(alone.stats.accepted_steps)
 
@@ -195,9 +191,7 @@ def test_inside_an_outer_no_grad_the_answer_has_no_graph():
 
 
 def test_without_anything_to_differentiate_the_answer_has_no_graph():
-    solution = odestop.continuous_stopping_time(
-        lambda t, x: -x, torch.ones(1, **DOUBLE), lambda x: x[..., 0], 0.1
-    )
+    solution = odestop.continuous_stopping_time(lambda t, x: -x, torch.ones(1, **DOUBLE), lambda x: x[..., 0], 0.1)
     assert not solution.time.requires_grad
     assert solution.status is StoppingStatus.REACHED
 

@@ -15,9 +15,7 @@ TIGHT = {"rtol": 1e-10, "atol": 1e-13}
 
 
 def double(*values, requires_grad=False):
-    return torch.tensor(
-        values if len(values) > 1 else values[0], dtype=torch.float64, requires_grad=requires_grad
-    )
+    return torch.tensor(values if len(values) > 1 else values[0], dtype=torch.float64, requires_grad=requires_grad)
 
 
 def test_scalar_flow_has_the_time_and_every_derivative_of_its_closed_form():
@@ -122,9 +120,7 @@ def test_state_carries_the_full_dependence_of_the_stopping_time():
     # On x' = -θ x with J = x_1, x(T) = ε x0 / x0_1 whatever θ is.
     theta, threshold = double(1.3, requires_grad=True), double(0.1, requires_grad=True)
     x0 = double(2.0, 5.0, requires_grad=True)
-    solution = odestop.continuous_stopping_time(
-        lambda t, x: -theta * x, x0, lambda x: x[..., 0], threshold, **TIGHT
-    )
+    solution = odestop.continuous_stopping_time(lambda t, x: -theta * x, x0, lambda x: x[..., 0], threshold, **TIGHT)
     torch.testing.assert_close(solution.state, double(0.1, 0.25), rtol=1e-9, atol=0.0)
     by_theta, by_x0, by_threshold = torch.autograd.grad(solution.state[1], (theta, x0, threshold))
     assert abs(by_theta.item()) < 1e-10
@@ -184,9 +180,7 @@ def test_heavy_ball_state_with_initial_state_and_position():
 
 def test_float32_solves_to_float32_accuracy():
     theta = torch.tensor(2.0, requires_grad=True)
-    solution = odestop.continuous_stopping_time(
-        lambda t, x: -theta * x, torch.ones(3), lambda x: x.sum(-1), 0.3
-    )
+    solution = odestop.continuous_stopping_time(lambda t, x: -theta * x, torch.ones(3), lambda x: x.sum(-1), 0.3)
     (gradient,) = torch.autograd.grad(solution.time, theta)
     assert solution.time.dtype == solution.state.dtype == torch.float32
     assert solution.time.item() == pytest.approx(math.log(10) / 2, rel=1e-6)

@@ -25,9 +25,7 @@ def energy(x):
 
 def solve(dynamics, threshold=1e-6, x0=None, criterion=energy, **arguments):
     arguments.setdefault("max_steps", BUDGET)
-    return odestop.continuous_stopping_time(
-        dynamics, start() if x0 is None else x0, criterion, threshold, **arguments
-    )
+    return odestop.continuous_stopping_time(dynamics, start() if x0 is None else x0, criterion, threshold, **arguments)
 
 
 def spent(solution):
@@ -69,9 +67,7 @@ def test_a_flow_at_rest_above_the_threshold_is_stationary(field, dtype):
 
 def test_shipped_flow_with_an_integrable_schedule_is_stationary():
     objective = DiagonalQuadratic(torch.tensor([1.0, 4.0], dtype=torch.float64))
-    schedule = ExponentialSchedule(
-        torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
-    )
+    schedule = ExponentialSchedule(torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64))
     flow = RescaledGradientFlow(objective, schedule)
     assert solve(flow, criterion=SquaredGradientNorm(objective)).status is StoppingStatus.STATIONARY
 
@@ -106,9 +102,7 @@ def test_a_field_of_nan_is_non_finite(field):
 
 
 def test_a_criterion_of_nan_is_non_finite():
-    assert (
-        solve(lambda t, x: -x, criterion=lambda x: x.sum(-1) * torch.nan).status is StoppingStatus.NON_FINITE
-    )
+    assert solve(lambda t, x: -x, criterion=lambda x: x.sum(-1) * torch.nan).status is StoppingStatus.NON_FINITE
 
 
 def test_blow_up_in_finite_time_ends_in_a_status():
@@ -129,9 +123,7 @@ def test_already_satisfied_is_t0_with_a_zero_gradient():
 
 
 def test_starting_exactly_at_the_threshold_is_already_satisfied():
-    assert (
-        solve(lambda t, x: -x, x0=start(1.0, 0.0), threshold=1.0).status is StoppingStatus.ALREADY_SATISFIED
-    )
+    assert solve(lambda t, x: -x, x0=start(1.0, 0.0), threshold=1.0).status is StoppingStatus.ALREADY_SATISFIED
 
 
 def test_failures_have_a_zero_gradient_and_do_not_spoil_their_neighbours():

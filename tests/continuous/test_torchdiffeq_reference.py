@@ -73,9 +73,7 @@ def test_times_states_and_gradients_agree(case, criterion):
         solution = solver(flow, x0, criterion(objective), 1e-3, rtol=1e-9, atol=1e-11, **tolerance)
         assert solution.status is StoppingStatus.REACHED
         gradients = torch.autograd.grad(solution.time, inputs, allow_unused=True, materialize_grads=True)
-        answers.append(
-            (solution.time.item(), solution.state.detach(), torch.cat([g.reshape(-1) for g in gradients]))
-        )
+        answers.append((solution.time.item(), solution.state.detach(), torch.cat([g.reshape(-1) for g in gradients])))
     (time, state, gradient), (other_time, other_state, other_gradient) = answers
     assert time == pytest.approx(other_time, rel=1e-7)
     torch.testing.assert_close(state, other_state, rtol=1e-6, atol=1e-8)
@@ -112,9 +110,7 @@ def test_criterion_and_dynamics_may_call_autograd_inside():
 
 def test_statuses_of_the_reference():
     def solve(field=lambda t, x: -x, **arguments):
-        return odestop.torchdiffeq_stopping_time(
-            field, torch.ones(2, **DOUBLE), lambda x: x.sum(-1), **arguments
-        )
+        return odestop.torchdiffeq_stopping_time(field, torch.ones(2, **DOUBLE), lambda x: x.sum(-1), **arguments)
 
     assert solve(threshold=3.0).status is StoppingStatus.ALREADY_SATISFIED
     assert solve(threshold=0.1, t_max=1.0).status is StoppingStatus.HORIZON
@@ -129,9 +125,7 @@ def test_a_batch_is_solved_row_by_row():
     solution = odestop.torchdiffeq_stopping_time(lambda t, x: -x, x0, lambda x: x.sum(-1), 0.2)
     torch.testing.assert_close(solution.time, torch.tensor([10.0, 20.0], **DOUBLE).log(), rtol=1e-6, atol=0.0)
     (gradient,) = torch.autograd.grad(solution.time.sum(), x0)
-    torch.testing.assert_close(
-        gradient, torch.tensor([[0.5, 0.5], [0.25, 0.25]], **DOUBLE), rtol=1e-6, atol=0.0
-    )
+    torch.testing.assert_close(gradient, torch.tensor([[0.5, 0.5], [0.25, 0.25]], **DOUBLE), rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.parametrize("name", ["threshold", "t0", "criterion"])

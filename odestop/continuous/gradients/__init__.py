@@ -1,8 +1,9 @@
 """How the gradient of T is computed: one module per method, all behind ``gradient=``."""
 
 from odestop.continuous.gradients.discrete_adjoint import DiscreteAdjoint
+from odestop.continuous.gradients.method import GradientMethod
 
-GRADIENTS: dict[str, DiscreteAdjoint] = {"discrete_adjoint": DiscreteAdjoint()}
+GRADIENTS: dict[str, GradientMethod] = {"discrete_adjoint": DiscreteAdjoint()}
 """The aliases that ``gradient=`` accepts."""
 
-__all__ = ["GRADIENTS", "DiscreteAdjoint"]
+__all__ = ["GRADIENTS", "DiscreteAdjoint", "GradientMethod"]

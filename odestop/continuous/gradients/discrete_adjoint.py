@@ -9,28 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from odestop._functions import first_order_only
+from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
 from odestop.solvers import RungeKutta
-from odestop.status import StoppingStatus
 
 
 @dataclass(frozen=True)
 class DiscreteAdjoint:
     """Adjoint of the accepted Runge-Kutta steps.  Alias ``"discrete_adjoint"``, the default.
 
-    The forward solve keeps only the accepted (t_k, h_k, x_k).  The backward pass walks over them from the event to t0,
-    rebuilds each step with a graph, pulls λ through it and throws the graph away.
+    The forward solve keeps only the accepted (t_k, h_k, x_k).  The backward pass walks over them from the last event to
+    t0, rebuilds each step with a graph, pulls λ through it and throws the graph away.  Every level's cotangent joins λ
+    as the sweep passes its event, so one sweep serves any scalar loss over all of them.
 
-    * Cost: one vector-Jacobian product per evaluation of the accepted steps.
+    * Cost: one vector-Jacobian product per evaluation of the accepted steps, and of one more step per level.
     * Memory: one state per accepted step, and the graph of one step.
     * Accuracy: that of the solve; the error of ∇T is typically 1e2 to 1e4 times the error of T.
     * First derivatives only.
@@ -39,152 +39,88 @@ class DiscreteAdjoint:
     def attach(
         self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
-        """T and x(T) as differentiable tensors."""
-        sweep = _Sweep(problem, solver, solve, stats)
-        return _StoppingTime.apply(
-            sweep,
-            problem.initial_state,
-            problem.threshold,
-            problem.t0,
-            *problem.dynamics.parameters,
-            *problem.criterion.parameters,
-        )
+        """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
+
+        def pull_back(time_cotangent: Tensor, state_cotangent: Tensor) -> StoppingGradients:
+            sweep = _Sweep(problem, solver, solve, stats)
+            return sweep.run(time_cotangent, state_cotangent)
+
+        return attach_first_order(problem, solve, pull_back)
 
 
-class _StoppingTime(torch.autograd.Function):
-    """Hands the forward solve to autograd, with `_Sweep.pull_back` as its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, sweep: _Sweep, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.sweep = sweep
-        # Saved so that torch refuses a backward after an in-place change of any of them.
-        ctx.save_for_backward(*inputs)
-        # A fresh tensor: the state may be x0 itself, and an input must not be returned as an output.
-        return sweep.problem.to_device(sweep.solve.time), sweep.solve.state.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
-        with torch.no_grad():
-            gradients = ctx.sweep.pull_back(*cotangents, needed=ctx.needs_input_grad[1:])
-        return None, *first_order_only(gradients, inputs, "no gradient method has more yet")
-
-
-@dataclass(frozen=True)
 class _Sweep:
-    """The backward pass for cotangents of T and x(T)."""
+    """One backward pass, for cotangents of T and x(T)."""
 
-    problem: StoppingProblem
-    solver: RungeKutta
-    solve: ForwardSolve
-    stats: ContinuousStats
+    def __init__(
+        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+    ) -> None:
+        self.problem, self.solver, self.solve, self.stats = problem, solver, solve, stats
+        self.gradients = StoppingGradients.zeros(problem)
+        reached = np.zeros(solve.accepted.shape, dtype=bool)
+        for event in solve.events:
+            reached |= event is not None and event.rows
+        self.reached = problem.row_mask(reached)
 
-    def pull_back(
-        self, time_cotangent: Tensor, state_cotangent: Tensor, needed: Sequence[bool]
-    ) -> list[Tensor | None]:
-        """Gradients with respect to x0, ε, t0, the dynamics' parameters and the criterion's parameters."""
-        problem = self.problem
-        self._check_graphs()
-        dynamics_parameters, criterion_parameters = problem.dynamics.parameters, problem.criterion.parameters
-        reached = self._rows(StoppingStatus.REACHED)
-        satisfied = self._rows(StoppingStatus.ALREADY_SATISFIED)
-        state_gradient = torch.where(satisfied.unsqueeze(-1), state_cotangent, 0.0)
-        time_gradient = torch.where(satisfied, time_cotangent, 0.0)
-        threshold_gradient = torch.zeros_like(problem.threshold)
-        parameter_gradients = [torch.zeros_like(p) for p in dynamics_parameters]
-        criterion_gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in criterion_parameters]
-        if bool(reached.any()):
-            last = self._through_event(
-                torch.where(reached, time_cotangent, 0.0),
-                torch.where(reached.unsqueeze(-1), state_cotangent, 0.0),
-                reached,
-            )
-            threshold_gradient, criterion_gradients = last.threshold, last.criterion
-            if needed[0] or needed[2] or any(needed[3 : 3 + len(dynamics_parameters)]):
-                swept = self._through_steps(last, reached, parameter_gradients)
-                state_gradient = state_gradient + swept[0]
-                time_gradient = time_gradient + swept[1]
-        gradients = [
-            state_gradient,
-            threshold_gradient,
-            time_gradient,
-            *parameter_gradients,
-            *criterion_gradients,
-        ]
-        return [g if wanted else None for g, wanted in zip(gradients, needed, strict=True)]
+    def run(self, time_cotangent: Tensor, state_cotangent: Tensor) -> StoppingGradients:
+        """Move every level's cotangents to the start of its last step, then sweep over the accepted steps."""
+        arrivals: list[tuple[np.ndarray, Tensor]] = []
+        for level, event in enumerate(self.solve.events):
+            if event is None:
+                continue
+            arriving = self._through_event(event, level, time_cotangent[..., level], state_cotangent[..., level, :])
+            arrivals.append((np.where(event.rows, event.index, -1), arriving))
+        latest = max((int(index.max()) for index, _ in arrivals), default=-1)
+        adjoint = torch.zeros_like(self.problem.initial_state)
+        for k in range(latest, -1, -1):
+            for index, arriving in arrivals:
+                if (index == k).any():
+                    adjoint = adjoint + torch.where(self.problem.row_mask(index == k).unsqueeze(-1), arriving, 0.0)
+            if k > 0:
+                step = self.solve.steps[k - 1]
+                x, t, h = self._leaves(step.state, step.start_time, step.step_size, self.reached)
+                adjoint = self._pull_through(self._rebuild(t, x, h.detach()), x, t, adjoint)
+        if latest >= 0:
+            self.gradients.initial_state += torch.where(self.reached.unsqueeze(-1), adjoint, 0.0)
+        return self.gradients
 
-    def _check_graphs(self) -> None:
-        """Refuse functions whose dependence on the state is hidden from autograd."""
-        for function, depends in (
-            (self.problem.criterion, True),
-            (self.problem.dynamics, bool((self.solve.spectral_radius > 0).any())),
-        ):
-            if depends and not function.tracks_state:
-                raise RuntimeError(
-                    f"{function.name} depends on x, but its value carries no gradient with respect to x: it detaches "
-                    "its argument, or calls autograd inside without create_graph=True"
-                )
-
-    def _rows(self, status: StoppingStatus) -> Tensor:
-        mask = torch.from_numpy(self.solve.codes == status.code)
-        return mask.to(self.problem.initial_state.device).reshape(self.problem.batch)
-
-    def _through_event(
-        self, time_cotangent: Tensor, state_cotangent: Tensor, rows: Tensor
-    ) -> _EventCotangents:
-        """Implicit function theorem at the event: move every cotangent to the end of the last step.
+    def _through_event(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> Tensor:
+        """Implicit function theorem at the event: returns the cotangent of the state at the start of the last step.
 
         With D = ∇J·∂Φ/∂h' and c = τ + v·∂Φ/∂h', the end of the last step (at fixed h') receives v - (c/D) ∇J, the
         criterion's parameters -(c/D) ∂J/∂φ and the threshold c/D.
         """
-        problem, event = self.problem, self.solve.event
-        assert event is not None
-        end = _donate(event.end, rows).requires_grad_()
-        value = problem.criterion.with_graph(end)
+        usable = self.problem.row_mask(event.rows & ~event.tangential)
+        time_cotangent = torch.where(usable, time_cotangent, 0.0)
+        state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
+        if not bool(usable.any()):
+            return torch.zeros_like(self.problem.initial_state)
+        end = _donate(event.end, usable).requires_grad_()
+        value = self.problem.criterion.with_graph(end)
         (criterion_gradient,) = _gradients(value, (end,), torch.ones_like(value), retain_graph=True)
-        x, t, h = self._leaves(event.start, event.start_time, event.step_size, rows)
-        end_with_graph = self._rebuild(t, x, h)
-        (rate,) = _gradients(end_with_graph, (h,), criterion_gradient, retain_graph=True)
-        (drift,) = _gradients(end_with_graph, (h,), state_cotangent, retain_graph=True)
-        weight = (time_cotangent + drift) / torch.where(rows, rate, 1.0)
-        weight = torch.where(rows, weight, 0.0)
-        criterion = _gradients(value, problem.criterion.parameters, -weight)
-        cotangent = state_cotangent - weight.unsqueeze(-1) * criterion_gradient
-        return _EventCotangents(cotangent, time_cotangent, weight, criterion, end_with_graph, (x, t))
-
-    def _through_steps(
-        self, last: _EventCotangents, rows: Tensor, parameter_gradients: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Pull λ from the event back to t0; returns the gradients of x0 and t0 and fills those of the parameters."""
-        cotangent, time_gradient = last.state, last.time.clone()
-        end, leaves = last.end_with_graph, last.leaves
-        steps = reversed(self.solve.steps)
-        while True:
-            cotangent, time_part = self._pull_through(end, leaves, cotangent, parameter_gradients)
-            time_gradient += time_part
-            step = next(steps, None)
-            if step is None:
-                return torch.where(rows.unsqueeze(-1), cotangent, 0.0), time_gradient
-            x, t, h = self._leaves(step.state, step.start_time, step.step_size, rows)
-            end = self._rebuild(t, x, h.detach())
-            leaves = (x, t)
-
-    def _pull_through(
-        self, end: Tensor, leaves: tuple[Tensor, Tensor], cotangent: Tensor, parameter_gradients: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        x, t = leaves
-        inputs = (
-            (x, t, *self.problem.dynamics.parameters)
-            if t.requires_grad
-            else (x, *self.problem.dynamics.parameters)
-        )
-        gradients = list(_gradients(end, inputs, cotangent))
-        self.stats.vjps += self.solver.evaluations_per_step
-        state_part = gradients.pop(0)
-        time_part = gradients.pop(0) if t.requires_grad else torch.zeros_like(t)
-        for total, part in zip(parameter_gradients, gradients, strict=True):
+        x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
+        rebuilt = self._rebuild(t, x, h)
+        (rate,) = _gradients(rebuilt, (h,), criterion_gradient, retain_graph=True)
+        (drift,) = _gradients(rebuilt, (h,), state_cotangent, retain_graph=True)
+        weight = torch.where(usable, (time_cotangent + drift) / torch.where(usable, rate, 1.0), 0.0)
+        self.gradients.threshold[..., level] += weight
+        self.gradients.t0 += time_cotangent
+        for total, part in zip(
+            self.gradients.criterion, _gradients(value, self.problem.criterion.parameters, -weight), strict=True
+        ):
             total += part
-        return state_part, time_part
+        return self._pull_through(rebuilt, x, t, state_cotangent - weight.unsqueeze(-1) * criterion_gradient)
+
+    def _pull_through(self, end: Tensor, x: Tensor, t: Tensor, cotangent: Tensor) -> Tensor:
+        """Pull a cotangent from the end of a rebuilt step to its start, collecting the gradients on the way."""
+        parameters = self.problem.dynamics.parameters
+        self.stats.vjps += self.solver.evaluations_per_step
+        times = (t,) if t.requires_grad else ()
+        state_part, *others = _gradients(end, (x, *times, *parameters), cotangent)
+        if times:
+            self.gradients.t0 += others.pop(0)
+        for total, part in zip(self.gradients.dynamics, others, strict=True):
+            total += part
+        return state_part
 
     def _rebuild(self, t: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """One step with its graph."""
@@ -208,18 +144,6 @@ def _donate(state: Tensor, rows: Tensor) -> Tensor:
         return state
     donor = int(rows.reshape(-1).nonzero()[0])
     return torch.where(rows.unsqueeze(-1), state, state.reshape(-1, state.shape[-1])[donor])
-
-
-@dataclass(frozen=True)
-class _EventCotangents:
-    """Cotangents just before the event, and the graph of the last step they enter."""
-
-    state: Tensor
-    time: Tensor
-    threshold: Tensor
-    criterion: Sequence[Tensor]
-    end_with_graph: Tensor
-    leaves: tuple[Tensor, Tensor]
 
 
 def _gradients(

@@ -1,0 +1,1 @@
+"""What the paper's experiments run: grids of cells, a pure function per cell, tidy tables. Nothing here draws."""

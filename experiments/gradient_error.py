@@ -1,0 +1,123 @@
+"""Figures 2 and 5: h ∇N against ∇T, and what both cost, on quadratics with a learned preconditioner.
+
+f(x) = ½ xᵀ Q x with condition number 100, J = ‖∇f‖², x0 = (1, …, 1), and the preconditioner with 10 d parameters.
+The largest eigenvalue of Q is 1, so that Euler is stable for h up to about 2.  Q is stored and has uniformly random
+eigenvectors up to d = 1000.  Above, it is a `HartleyQuadratic`: a stored 10⁴ × 10⁴ matrix would take hours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.grid import Record, Tracker, run_cells, untracked
+from experiments.hartley_quadratic import HartleyQuadratic
+from experiments.orders import fitted_orders
+from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
+from odestop.criteria import SquaredGradientNorm
+from odestop.dynamics import CoordinatewisePreconditioner, PreconditionedFlow
+from odestop.objectives import Quadratic
+
+CONDITION_NUMBER = 100.0
+LARGEST_STORED_DIMENSION = 1000
+THRESHOLDS = (1e-3, 1e-4, 1e-5)
+SENSITIVITIES = ("definition3", "interpolated")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison."""
+
+    dimension: int
+    seed: int
+    threshold: float
+    step_size: float
+    sensitivity: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a scale: every combination."""
+
+    dimensions: tuple[int, ...]
+    seeds: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    step_sizes: tuple[float, ...]
+    sensitivities: tuple[str, ...] = SENSITIVITIES
+
+    def cells(self) -> list[Cell]:
+        """Return the cells; those that share an ODE solve follow each other."""
+        axes = (self.dimensions, self.seeds, self.thresholds, self.step_sizes, self.sensitivities)
+        return list(itertools.starmap(Cell, itertools.product(*axes)))
+
+
+def _geometric(first: float, last: float, count: int) -> tuple[float, ...]:
+    return tuple(float(h) for h in np.geomspace(first, last, count).round(6))
+
+
+GRIDS = {
+    "tiny": Grid((10,), (0,), (1e-2, 1e-3), (0.2, 0.4, 0.8)),
+    "quick": Grid((100, 1000), (0,), THRESHOLDS, _geometric(0.05, 1.6, 6)),
+    "paper": Grid((100, 1000, 10_000), (0, 1, 2), THRESHOLDS, _geometric(0.05, 1.6, 8)),
+}
+
+
+def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+    """Run the grid of a scale.
+
+    Parameters
+    ----------
+    scale
+        ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
+    track
+        Reports progress.
+
+    Returns
+    -------
+    dict
+        ``gradient_error``: one row per cell.  ``gradient_error_orders``: the fitted orders in h.
+    """
+    table = run_cells("gradient error", GRIDS[scale].cells(), solve, track, _cost)
+    orders = fitted_orders(table, by=["dimension", "threshold", "sensitivity"])
+    return {"gradient_error": table, "gradient_error_orders": orders}
+
+
+def solve(cell: Cell) -> Record:
+    """Compare h ∇N with ∇T; cells that differ in h or in the sensitivity alone share one ODE solve."""
+    question = pose(cell.dimension, cell.seed)
+    flow = _answer_by_flow(cell.dimension, cell.seed, cell.threshold)
+    return {
+        "matrix": "stored" if cell.dimension <= LARGEST_STORED_DIMENSION else "hartley",
+        **answer_by_steps(question, flow, cell.threshold, cell.step_size, cell.sensitivity),
+    }
+
+
+@lru_cache(maxsize=1)
+def pose(dimension: int, seed: int) -> Question:
+    """Draw the quadratic and the preconditioner."""
+    kind = Quadratic if dimension <= LARGEST_STORED_DIMENSION else HartleyQuadratic
+    objective = kind.with_condition_number(dimension, CONDITION_NUMBER, seed, dtype=torch.float64)
+    preconditioner = CoordinatewisePreconditioner(dimension, seed=seed, dtype=torch.float64)
+    return Question(
+        dynamics=PreconditionedFlow(objective, preconditioner),
+        criterion=SquaredGradientNorm(objective),
+        x0=torch.ones(dimension, dtype=torch.float64),
+        parameters=tuple(preconditioner.parameters()),
+    )
+
+
+@lru_cache(maxsize=1)
+def _answer_by_flow(dimension: int, seed: int, threshold: float) -> FlowAnswer:
+    return answer_by_flow(
+        pose(dimension, seed), threshold, differentiate_torchdiffeq=dimension <= LARGEST_STORED_DIMENSION
+    )
+
+
+def _cost(cell: Cell) -> float:
+    """Steps, times their relative cost as measured."""
+    return (1 + cell.dimension / 300) ** 0.5 / cell.step_size * (1 - np.log10(cell.threshold))
