@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 import odestop
-from experiments.grid import Record, Tracker, run_cells, untracked
+from experiments.grid import Record, Tracker, geometric, run_cells, untracked
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import Euler, discrete_stopping_time
 from odestop.dynamics import DiagonallyPreconditionedFlow
@@ -80,19 +79,15 @@ class StoppingCell:
     step_size: float
 
 
-def _thetas(count: int) -> tuple[float, ...]:
-    return tuple(float(theta) for theta in np.linspace(0.2, 3.2, count).round(6))
-
-
 TRAJECTORY_GRIDS = {
     "tiny": TrajectoryGrid(flow_points=5),
     "quick": TrajectoryGrid(),
     "paper": TrajectoryGrid(),
 }
 STOPPING_GRIDS = {
-    "tiny": StoppingGrid(_thetas(4), (1e-3,), (0.1, 0.05)),
-    "quick": StoppingGrid(_thetas(31), (1e-3, 1e-4, 1e-5), (0.1, 0.05, 0.025)),
-    "paper": StoppingGrid(_thetas(61), (1e-3, 1e-4, 1e-5), (0.1, 0.05, 0.025, 0.0125)),
+    "tiny": StoppingGrid(geometric(0.2, 3.2, 4), (1e-1,), (0.1, 0.05)),
+    "quick": StoppingGrid(geometric(0.2, 3.2, 25), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025)),
+    "paper": StoppingGrid(geometric(0.2, 3.2, 49), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025, 0.0125)),
 }
 
 

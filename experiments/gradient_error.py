@@ -8,14 +8,14 @@ eigenvectors up to d = 1000.  Above, it is a `HartleyQuadratic`: a stored 10⁴ 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import pandas as pd
 import torch
 
-from experiments.grid import Record, Tracker, run_cells, untracked
+from experiments.grid import Record, Tracker, geometric, run_cells, untracked
 from experiments.hartley_quadratic import HartleyQuadratic
 from experiments.orders import fitted_orders
 from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
@@ -56,14 +56,10 @@ class Grid:
         return list(itertools.starmap(Cell, itertools.product(*axes)))
 
 
-def _geometric(first: float, last: float, count: int) -> tuple[float, ...]:
-    return tuple(float(h) for h in np.geomspace(first, last, count).round(6))
-
-
 GRIDS = {
     "tiny": Grid((10,), (0,), (1e-2, 1e-3), (0.2, 0.4, 0.8)),
-    "quick": Grid((100, 1000), (0,), THRESHOLDS, _geometric(0.05, 1.6, 6)),
-    "paper": Grid((100, 1000, 10_000), (0, 1, 2), THRESHOLDS, _geometric(0.05, 1.6, 8)),
+    "quick": Grid((100, 1000), (0,), THRESHOLDS, geometric(0.07, 1.6, 6)),
+    "paper": Grid((100, 1000, 10_000), (0, 1, 2), THRESHOLDS, geometric(0.05, 1.6, 8)),
 }
 
 
@@ -120,4 +116,4 @@ def _answer_by_flow(dimension: int, seed: int, threshold: float) -> FlowAnswer:
 
 def _cost(cell: Cell) -> float:
     """Steps, times their relative cost as measured."""
-    return (1 + cell.dimension / 300) ** 0.5 / cell.step_size * (1 - np.log10(cell.threshold))
+    return (1 + cell.dimension / 300) ** 0.5 / cell.step_size * (1 - math.log10(cell.threshold))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -67,6 +68,17 @@ def _timed(solve: Callable[[Any], Record], cell: Any) -> Record:
     start = time.perf_counter()
     record = solve(cell)
     return {**asdict(cell), **record, "seconds": time.perf_counter() - start}
+
+
+def geometric(first: float, last: float, count: int) -> tuple[float, ...]:
+    """Return ``count`` numbers in geometric progression, to four digits.
+
+    Examples
+    --------
+    >>> geometric(0.1, 1.6, 5)
+    (0.1, 0.2, 0.4, 0.8, 1.6)
+    """
+    return tuple(float(f"{value:.4g}") for value in np.geomspace(first, last, count))
 
 
 @contextmanager

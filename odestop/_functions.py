@@ -58,8 +58,15 @@ class TrackedFunction:
         return output.detach()
 
     def __call__(self, *arguments: Any) -> Tensor:
-        """Value without a graph; grad mode is switched on inside only for functions that need it."""
+        """Value without a graph."""
         self.evaluations += 1
+        return self.again(*arguments)
+
+    def again(self, *arguments: Any) -> Tensor:
+        """Value without a graph, of a recomputation: not counted as an evaluation.
+
+        Grad mode is switched on inside only for functions that need it.
+        """
         if not self._needs_grad_mode:
             try:
                 with torch.no_grad():

@@ -143,7 +143,7 @@ class Entry(Generic[Built]):
         *,
         objective: Objective | None = None,
         dtype: torch.dtype | None = None,
-        **parameters: float | Tensor | None,
+        **parameters: float | int | Tensor | None,
     ) -> Built:
         """Make the module.
 
@@ -167,8 +167,8 @@ class Entry(Generic[Built]):
         >>> quadratic = OBJECTIVES["quadratic"].build(dimension=3, condition_number=100.0)
         >>> quadratic.eigenvalues
         tensor([0.0100, 0.1000, 1.0000])
-        >>> DYNAMICS["gradient-flow"].build(objective=quadratic)(0.0, torch.zeros(3)).abs()
-        tensor([0., 0., 0.])
+        >>> CRITERIA["objective-gap"].build(objective=quadratic)(torch.zeros(3))
+        tensor(0.)
         """
         for name in parameters:
             self.parameter(name)

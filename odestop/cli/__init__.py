@@ -26,7 +26,9 @@ class OneLineErrors(TyperGroup):
         try:
             exit_code = super().main(*args, **{**options, "standalone_mode": False})
         except _UsageError as error:
-            typer.echo(f"Error: {_message(error)}", err=True)
+            # Empty where no command was named: the help, already shown, says it all.
+            if message := _message(error):
+                typer.echo(f"Error: {message}", err=True)
             exit_code = 2
         except typer.Abort:
             exit_code = 1
@@ -38,25 +40,29 @@ def _message(error: Any) -> str:
     return " ".join(error.format_message().removeprefix("Invalid value: ").split())
 
 
-app = typer.Typer(cls=OneLineErrors, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    cls=OneLineErrors,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"odestop {odestop.__version__}")
         raise typer.Exit
+    return wanted
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def _odestop(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Differentiable stopping times of optimizers, as ODEs and as the discrete algorithms people run."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 app.command("solve", epilog=solve.EPILOG)(solve.solve)

@@ -50,7 +50,7 @@ class Question:
     dynamics: Part
     criterion: Part
     x0: Tensor
-    threshold: float
+    threshold: Number
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -74,7 +74,7 @@ class Answer:
     """T or N with its gradient and its cost; for N, the time is h N and the gradient is h ∇N."""
 
     time: float
-    steps: float
+    steps: Number
     status: StoppingStatus
     gradient: tuple[Tensor, ...] | None
     nfe: int
@@ -93,7 +93,7 @@ def ask(
     objective: str,
     dynamics: str,
     criterion: str,
-    threshold: float,
+    threshold: Number,
     x0: str | None,
     dtype: str,
     values: Mapping[str, Number | str],
@@ -223,7 +223,7 @@ def _initial_point(text: str | None, entry: ObjectiveEntry, dimension: int) -> T
     return torch.tensor(numbers, dtype=torch.float64).expand(dimension).clone()
 
 
-def _answer(question: Question, solution: ContinuousSolution | DiscreteSolution, steps: float, began: float) -> Answer:
+def _answer(question: Question, solution: ContinuousSolution | DiscreteSolution, steps: Number, began: float) -> Answer:
     """Differentiate the time and note what it all cost."""
     assert isinstance(solution.status, StoppingStatus)
     assert solution.time is not None

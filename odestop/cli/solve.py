@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import platform
@@ -39,11 +40,6 @@ EPILOG = "\n\n".join(
     )
 )
 
-_SETTINGS = (
-    *("threshold", "x0", "dtype", "seed", "method", "rtol", "atol", "t_max"),
-    *("step_size", "sensitivity", "max_steps"),
-)
-
 _question = partial(typer.Option, rich_help_panel="The question")
 _parameter = partial(typer.Option, rich_help_panel="Parameters")
 _flow = partial(typer.Option, rich_help_panel="The flow, with stopping time T")
@@ -52,7 +48,6 @@ _both = partial(typer.Option, rich_help_panel="Both")
 
 
 def solve(
-    context: typer.Context,
     objective: Annotated[str, _question(help=f"f: {', '.join(OBJECTIVES)}.")] = "quadratic",
     dynamics: Annotated[str, _question(help=f"dx/dt: {', '.join(DYNAMICS)}.")] = "learned-preconditioner",
     criterion: Annotated[str, _question(help=f"J: {', '.join(CRITERIA)}.")] = "squared-gradient-norm",
@@ -90,7 +85,11 @@ def solve(
 
     The gradients are those in the parameters of the dynamics, or in x0 where it has none.
     """
-    options = context.params
+    settings = {
+        **{"threshold": threshold, "x0": x0, "dtype": dtype, "seed": seed, "max_steps": max_steps},
+        **{"method": method, "rtol": rtol, "atol": atol, "t_max": t_max},
+        **{"step_size": step_size, "sensitivity": sensitivity},
+    }
     try:
         values = _values(assignments or [], dimension=dimension, condition_number=condition_number)
         question = ask(objective, dynamics, criterion, threshold, x0, dtype, values, seed)
@@ -98,11 +97,12 @@ def solve(
         steps = answer_by_steps(question, step_size=step_size, sensitivity=sensitivity, max_steps=max_steps)
         flow = answer_by_flow(question, method=method, rtol=rtol, atol=atol, t_max=t_max, max_steps=max_steps)
     except ValueError as error:
-        raise typer.BadParameter(_with_option_name(str(error), options)) from error
+        raise typer.BadParameter(_with_option_name(str(error))) from error
     if as_json:
-        typer.echo(json.dumps(_json_ready(_as_dict(question, flow, steps, options)), indent=2))
+        report = _json_ready(_as_dict(question, flow, steps, settings))
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        Console(highlight=False).print(_as_table(question, flow, steps, options))
+        Console(highlight=False).print(_as_table(question, flow, steps, settings))
 
 
 def _values(assignments: Sequence[str], **options: float | int | None) -> dict[str, float | int | str]:
@@ -118,10 +118,10 @@ def _values(assignments: Sequence[str], **options: float | int | None) -> dict[s
     return given
 
 
-def _with_option_name(message: str, options: dict[str, Any]) -> str:
+def _with_option_name(message: str) -> str:
     """Turn the argument that an error message begins with into the option that it came from."""
     name = message.partition(" ")[0]
-    if name in options:
+    if name in inspect.signature(solve).parameters:
         return message.replace(name, "--" + name.replace("_", "-"), 1)
     catalogues = (OBJECTIVES, DYNAMICS, CRITERIA)
     entries = [entry for catalogue in catalogues for entry in catalogue.values()]
@@ -129,14 +129,14 @@ def _with_option_name(message: str, options: dict[str, Any]) -> str:
     return f"--set {message}" if is_parameter else message
 
 
-def _as_dict(question: Question, flow: Answer, steps: Answer, options: dict[str, Any]) -> dict[str, Any]:
+def _as_dict(question: Question, flow: Answer, steps: Answer, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the question, both answers and all that is needed to ask again."""
     return {
         "objective": {"name": question.objective.name, "parameters": question.objective.values},
         "dynamics": {"name": question.dynamics.name, "parameters": question.dynamics.values},
         "criterion": {"name": question.criterion.name, "parameters": question.criterion.values},
         "dimension": question.x0.numel(),
-        "settings": {name: options[name] for name in _SETTINGS},
+        "settings": settings,
         "gradients_with_respect_to": question.parameters_in_words,
         "continuous": _answer_as_dict(flow),
         "discrete": _answer_as_dict(steps),
@@ -169,17 +169,17 @@ def _json_ready(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_table(question: Question, flow: Answer, steps: Answer, options: dict[str, Any]) -> Table:
+def _as_table(question: Question, flow: Answer, steps: Answer, settings: dict[str, Any]) -> Table:
     """Return both answers side by side, and the comparison below them."""
-    along, on, until = (part.name for part in question.parts)
-    n = "N̂" if options["sensitivity"] == "interpolated" else "N"
+    objective, dynamics, criterion = (part.name for part in question.parts)
+    n = "N̂" if settings["sensitivity"] == "interpolated" else "N"
     table = Table(
         "",
-        f"flow ({options['method']})",
-        f"Euler steps (h = {options['step_size']:g})",
-        title=f"{on} on {along} until {until} ≤ {question.threshold:g}\n"
+        f"flow ({settings['method']})",
+        f"Euler steps (h = {settings['step_size']:g})",
+        title=f"{dynamics} on {objective} until {criterion} ≤ {question.threshold:g}\n"
         f"gradients ∇ with respect to {question.parameters_in_words}",
-        caption=_parameters_in_words(question, options),
+        caption=_values_in_words(question, settings),
     )
     table.add_row(f"stopping time T, h·{n}", _number(flow.time), _number(steps.time))
     table.add_row(f"steps, {n}", _number(flow.steps), _number(steps.steps))
@@ -195,14 +195,14 @@ def _as_table(question: Question, flow: Answer, steps: Answer, options: dict[str
     return table
 
 
-def _parameters_in_words(question: Question, options: dict[str, Any]) -> str:
-    """Every value that the question was asked with, for the caption."""
+def _values_in_words(question: Question, settings: dict[str, Any]) -> str:
+    """Say which values the question was asked with."""
     values = {name: value for part in question.parts for name, value in part.values.items()}
     written = [f"{name} = {value:g}" for name, value in values.items() if value is not None]
-    return ", ".join([*written, options["dtype"]])
+    return ", ".join([*written, settings["dtype"]])
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     """Six digits; a dash where there is nothing to tell."""
     if math.isnan(value):
         return "–"

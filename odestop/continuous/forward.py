@@ -14,8 +14,9 @@ from torch import Tensor
 
 from odestop.continuous.crossings import CrossingLog, TakenStep
 from odestop.continuous.event import Event, locate_event
-from odestop.continuous.problem import StoppingProblem, to_host
+from odestop.continuous.problem import StoppingProblem, scatter, select, to_host
 from odestop.continuous.rest import RestDetector
+from odestop.continuous.step_record import StepRecord
 from odestop.solvers import RungeKutta, SpectralRadius, Step
 from odestop.solvers.step_control import first_step_size, trial_step_size
 from odestop.status import StoppingStatus
@@ -29,28 +30,30 @@ _ROUNDING = 100.0
 
 
 @dataclass(frozen=True)
-class Tolerances:
-    """Local error allowed per step.
+class SolveSettings:
+    """How accurate, how far and how long a forward solve goes.
 
-    Two norms, and the larger counts.  The state norm is the usual root mean square of e / (atol + rtol |x|).  The field
-    norm asks ρ‖e‖ ≤ 10 rtol ‖F(x_1)‖ (down to rounding): near a stationary point the event is decided by the small
-    ∇f ~ √ε, and an error that is harmless beside x would drown it.
+    The local error is held to the tolerances in two norms, and the larger counts.  The state norm is the usual root
+    mean square of e / (atol + rtol |x|).  The field norm asks ρ‖e‖ ≤ 10 rtol ‖F(x_1)‖ (down to rounding): near a
+    stationary point the event is decided by the small ∇f ~ √ε, and an error that is harmless beside x would drown it.
+
+    Attributes
+    ----------
+    rtol, atol
+        Local error allowed per step.
+    t_max
+        Horizon.
+    max_steps
+        Step attempts per trajectory.
+    keep_every
+        Keep the state of every m-th accepted step.
     """
 
     rtol: float
     atol: float
-
-
-@dataclass(frozen=True)
-class AcceptedStep:
-    """One accepted step of the batch; the rows that did not accept it have size zero.
-
-    ``state`` (*batch, d) and ``start_time`` (n,) are those at its start, ``step_size`` has shape (n,).
-    """
-
-    state: Tensor
-    start_time: Array
-    step_size: Array
+    t_max: float
+    max_steps: int
+    keep_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,25 @@ class ForwardSolve:
         `StoppingStatus` codes, shape (n, levels).
     accepted, rejected
         Numbers of steps, shape (n,).
+    settings
+        What it was solved with.
     """
 
-    steps: list[AcceptedStep]
+    steps: StepRecord
     events: list[Event | None]
     time: Array
     state: Tensor
     codes: Array
     accepted: Array
     rejected: Array
+    settings: SolveSettings
 
 
-def solve_forward(
-    problem: StoppingProblem, solver: RungeKutta, tolerances: Tolerances, t_max: float, max_steps: int
-) -> ForwardSolve:
+def solve_forward(problem: StoppingProblem, solver: RungeKutta, settings: SolveSettings) -> ForwardSolve:
     """Integrate every trajectory of ``problem`` until its last event, its horizon, or what keeps it from going on."""
-    integration = _Integration(problem, solver, tolerances, t_max)
+    integration = _Integration(problem, solver, settings)
     integration.start()
-    for _ in range(max_steps):
+    for _ in range(settings.max_steps):
         if not integration.active.any():
             break
         integration.attempt_step()
@@ -99,15 +103,15 @@ def solve_forward(
 class _Integration:
     """Mutable state of `solve_forward`."""
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, tolerances: Tolerances, t_max: float) -> None:
-        self.problem, self.solver, self.tolerances, self.t_max = problem, solver, tolerances, t_max
+    def __init__(self, problem: StoppingProblem, solver: RungeKutta, settings: SolveSettings) -> None:
+        self.problem, self.solver, self.settings = problem, solver, settings
         self.x = problem.initial_state.detach()
         (self.t,) = to_host(problem.t0)
         self.thresholds = np.stack(to_host(*problem.threshold.unbind(-1)), axis=-1)
         n = self.t.size
         self.codes = np.full(self.thresholds.shape, _RUNNING)
         self.log = CrossingLog(problem, solver, self.thresholds)
-        self.steps: list[AcceptedStep] = []
+        self.steps = StepRecord(problem, solver, settings.keep_every)
         self.accepted, self.rejected = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.previous_error = np.ones(n)
         self.last_finite = np.ones(n, dtype=bool)
@@ -136,7 +140,7 @@ class _Integration:
         self.value, start_finite = to_host(value, finite.to(value.dtype))
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
         self.finish(self.value[:, None] <= self.thresholds, StoppingStatus.ALREADY_SATISFIED)
-        self.rest = RestDetector(self.problem, self.tolerances.atol, self.value)
+        self.rest = RestDetector(self.problem, self.settings.atol, self.value)
         self.radius = np.zeros_like(self.t)
         if self.solver.fixed_step_size is not None:
             self.h = np.full_like(self.t, self.solver.fixed_step_size)
@@ -157,7 +161,7 @@ class _Integration:
         return first_step_size(slope_size, curvature_size, trial, self.solver.tableau.error_order)
 
     def _scale(self, x: Tensor, end: Tensor) -> Tensor:
-        return self.tolerances.atol + self.tolerances.rtol * torch.maximum(x.abs(), end.abs())
+        return self.settings.atol + self.settings.rtol * torch.maximum(x.abs(), end.abs())
 
     def _cap(self) -> Array:
         """Largest step that keeps the stiffest mode decaying."""
@@ -167,14 +171,8 @@ class _Integration:
     def attempt_step(self) -> None:
         """Attempt one step in every running trajectory, and draw the consequences."""
         h, at_horizon = self._next_step()
-        step = self.solver.step(
-            self.problem.field,
-            self.problem.to_device(self.t),
-            self.x,
-            self.problem.to_device(h),
-            self.slope,
-        )
-        value, error, displacement, size = self._measure(step)
+        step, value_tensor = self._take(h)
+        value, error, displacement, size = self._measure(step, value_tensor)
         acceptable = self.active & np.isfinite(value) & (error <= 1.0)
         taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, self.value, value)
         self.finish(self.log.look(taken, acceptable, self.pending), StoppingStatus.REACHED)
@@ -189,18 +187,40 @@ class _Integration:
     def _next_step(self) -> tuple[Array, Array]:
         """Step sizes to attempt, zero for finished trajectories, and which of them end at the horizon."""
         wanted = np.minimum(np.minimum(self.h, self._cap()), self.largest_step)
-        remaining = self.t_max - self.t
+        remaining = self.settings.t_max - self.t
         at_horizon = wanted >= remaining
         underflow = self.t + wanted <= self.t
         self.finish(underflow & self.last_finite, StoppingStatus.STEP_UNDERFLOW)
         self.finish(underflow, StoppingStatus.NON_FINITE)
         return self.problem.rounded(np.where(self.active, np.where(at_horizon, remaining, wanted), 0.0)), at_horizon
 
-    def _measure(self, step: Step) -> tuple[Array, Array, Array, Array]:
+    def _take(self, h: Array) -> tuple[Step, Tensor]:
+        """One step of every trajectory and J at its end; only the running ones are evaluated where that pays."""
+        problem = self.problem
+        t, h_tensor = problem.to_device(self.t), problem.to_device(h)
+        if not problem.worth_selecting(self.active):
+            step = self.solver.step(problem.field, t, self.x, h_tensor, self.slope)
+            return step, problem.criterion(step.end)
+        rows = torch.from_numpy(np.flatnonzero(self.active)).to(self.x.device)
+        t, h_rows = t.reshape(-1)[rows], h_tensor.reshape(-1)[rows]
+        part = self.solver.step(problem.field, t, select(self.x, rows), h_rows, select(self.slope, rows))
+        still = torch.zeros_like(self.x)
+        step = Step(
+            start=self.x,
+            end=scatter(part.end, rows, self.x),
+            end_slope=scatter(part.end_slope, rows, self.slope),
+            error=scatter(part.error, rows, still),
+            step_size=h_tensor,
+            slopes=tuple(scatter(slope, rows, still) for slope in part.slopes),
+        )
+        value = problem.to_device(self.value).reshape(-1).index_copy(0, rows, problem.criterion(part.end))
+        return step, value.reshape(problem.batch)
+
+    def _measure(self, step: Step, value_tensor: Tensor) -> tuple[Array, Array, Array, Array]:
         """J at the end, error relative to the tolerances, distance from the mark, and size of the state."""
         norm = torch.linalg.vector_norm
         value, state_error, error, slope, size, displacement = to_host(
-            self.problem.criterion(step.end),
+            value_tensor,
             _rms(step.error / self._scale(step.start, step.end)),
             norm(step.error, dim=-1),
             norm(step.end_slope, dim=-1),
@@ -209,7 +229,7 @@ class _Integration:
         )
         noise = _ROUNDING * self.problem.resolution * self.radius * size
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            field_error = self.radius * error / (_FIELD_TOLERANCE * self.tolerances.rtol * slope + noise)
+            field_error = self.radius * error / (_FIELD_TOLERANCE * self.settings.rtol * slope + noise)
         field_error = np.where(self.radius * error == 0.0, 0.0, field_error)
         total = np.where(np.isfinite(slope), np.maximum(state_error, field_error), np.nan)
         return value, total, displacement, size
@@ -218,7 +238,7 @@ class _Integration:
         """Move the trajectories whose step was accepted and did not end them."""
         if not rows.any():
             return
-        self.steps.append(AcceptedStep(self.x, self.t, np.where(rows, h, 0.0)))
+        self.steps.append(self.x, self.t, np.where(rows, h, 0.0))
         if rows.all():
             self.x, self.slope = step.end, step.end_slope
         else:
@@ -226,7 +246,7 @@ class _Integration:
             self.x = torch.where(mask, step.end, self.x)
             self.slope = torch.where(mask, step.end_slope, self.slope)
         self.value = np.where(rows, value, self.value)
-        self.t = np.where(rows, np.where(at_horizon, self.t_max, self.t + h), self.t)
+        self.t = np.where(rows, np.where(at_horizon, self.settings.t_max, self.t + h), self.t)
         self.accepted[rows] += 1
         self.finish(rows & at_horizon, StoppingStatus.HORIZON)
         due = self.solver.fixed_step_size is None and len(self.steps) % _SPECTRAL_RADIUS_EVERY == 0
@@ -264,7 +284,9 @@ class _Integration:
                 codes[event.tangential, level] = StoppingStatus.TANGENTIAL.code
             states.append(state.detach())
             events.append(event)
-        return ForwardSolve(self.steps, events, time, torch.stack(states, dim=-2), codes, self.accepted, self.rejected)
+        return ForwardSolve(
+            self.steps, events, time, torch.stack(states, dim=-2), codes, self.accepted, self.rejected, self.settings
+        )
 
 
 def _rms(vector: Tensor) -> Tensor:

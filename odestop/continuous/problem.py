@@ -10,6 +10,8 @@ from torch import Tensor
 
 from odestop._functions import TrackedFunction
 
+_SELECT_BELOW = 0.75
+
 
 @dataclass(frozen=True)
 class StoppingProblem:
@@ -27,6 +29,9 @@ class StoppingProblem:
         Shape (*batch,), like ε in the dtype and on the device of the state.
     initial_slope, initial_value
         F(t0, x0) and J(x0).
+    separable
+        Whether F and J were seen to treat the rows of a batch alike and apart, so that any selection of rows may be
+        evaluated alone.  Parameters that differ per trajectory, for example, tie a row to its place.
     """
 
     dynamics: TrackedFunction
@@ -36,6 +41,7 @@ class StoppingProblem:
     t0: Tensor
     initial_slope: Tensor
     initial_value: Tensor
+    separable: bool = False
 
     @property
     def batch(self) -> torch.Size:
@@ -45,6 +51,10 @@ class StoppingProblem:
     def field(self, t: Tensor, x: Tensor) -> Tensor:
         """F without a graph."""
         return self.dynamics(broadcast_time(t), x)
+
+    def field_again(self, t: Tensor, x: Tensor) -> Tensor:
+        """F without a graph, of a recomputation that is not counted."""
+        return self.dynamics.again(broadcast_time(t), x)
 
     def field_with_graph(self, t: Tensor, x: Tensor) -> Tensor:
         """F with a graph, for a gradient."""
@@ -58,6 +68,10 @@ class StoppingProblem:
     def row_mask(self, rows: np.ndarray) -> Tensor:
         """Host booleans, one per trajectory, as a tensor of the batch's shape beside the state."""
         return torch.from_numpy(rows).to(self.initial_state.device).reshape(self.batch)
+
+    def worth_selecting(self, rows: np.ndarray) -> bool:
+        """Whether evaluating ``rows`` alone is possible and saves more than it costs."""
+        return self.separable and bool(rows.sum() <= _SELECT_BELOW * rows.size)
 
     def levels_to_device(self, values: np.ndarray) -> Tensor:
         """Host values of shape (n, levels) as a tensor of shape (*batch, levels) beside the state."""
@@ -93,6 +107,36 @@ class StoppingProblem:
 def broadcast_time(t: Tensor) -> Tensor:
     """Time as the dynamics sees it: 0-d for one trajectory, (*batch, 1) for a batch."""
     return t if t.ndim == 0 else t.unsqueeze(-1)
+
+
+def is_separable(
+    dynamics: TrackedFunction, criterion: TrackedFunction, t: Tensor, x: Tensor, slope: Tensor, value: Tensor
+) -> bool:
+    """Evaluate the last and the first row alone, in this order, and see whether F and J are what they were."""
+    if value.numel() < 4:
+        return False
+    rows = torch.tensor([value.numel() - 1, 0], device=x.device)
+    x, slope, value = select(x, rows), select(slope, rows), value.reshape(-1)[rows]
+    try:
+        alone = dynamics.again(broadcast_time(t.reshape(-1)[rows]), x), criterion.again(x)
+    except Exception:  # whatever a user's function raises for a shape that it does not expect
+        return False
+    tolerance = torch.finfo(x.dtype).eps ** 0.5
+    return all(
+        one.shape == other.shape
+        and torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
+        for one, other in zip(alone, (slope, value), strict=True)
+    )
+
+
+def select(states: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a tensor of shape (*batch, d), by their flat indices, as shape (m, d)."""
+    return states.reshape(-1, states.shape[-1])[rows]
+
+
+def scatter(states: Tensor, rows: Tensor, into: Tensor) -> Tensor:
+    """Copy of ``into``, shape (*batch, d), with ``states`` of shape (m, d) in the rows of the given flat indices."""
+    return into.reshape(-1, into.shape[-1]).index_copy(0, rows, states).reshape(into.shape)
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:

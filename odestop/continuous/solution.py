@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from odestop.continuous.dense_trajectory import DenseTrajectory
 from odestop.status import StoppingStatus, statuses_from_codes, statuses_reached
 
 
@@ -23,6 +24,9 @@ class ContinuousStats:
         Evaluations of the criterion J in the forward solve.
     accepted_steps, rejected_steps
         Per trajectory, integer tensors of shape (*batch,).
+    peak_bytes
+        Memory of the states that the forward solve keeps for the gradient, with one retraced segment between
+        checkpoints.
     vjps
         Vector-Jacobian products of the dynamics taken by backward passes so far.
     """
@@ -31,6 +35,7 @@ class ContinuousStats:
     criterion_evaluations: int
     accepted_steps: Int[Tensor, "*batch"]
     rejected_steps: Int[Tensor, "*batch"]
+    peak_bytes: int = 0
     vjps: int = 0
 
 
@@ -54,6 +59,9 @@ class ContinuousSolution:
         event.  Not differentiable.
     stats
         What it cost.
+    trajectory
+        x(t) at any t in [t0, T], for looking at; None for `odestop.torchdiffeq_stopping_time`.  It keeps the states at
+        the ends of the steps alive.
     """
 
     time: Float[Tensor, "*batch"]
@@ -62,6 +70,7 @@ class ContinuousSolution:
     criterion_rate: Float[Tensor, "*batch"]
     stats: ContinuousStats
     status_codes: Int[Tensor, "*batch"]
+    trajectory: DenseTrajectory | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> StoppingStatus | np.ndarray:

@@ -23,9 +23,9 @@ from odestop._validation import (
     check_shape,
     check_state,
 )
-from odestop.continuous.forward import ForwardSolve, Tolerances, solve_forward
-from odestop.continuous.gradients import GRADIENTS, GradientMethod
-from odestop.continuous.problem import StoppingProblem, broadcast_time
+from odestop.continuous.forward import ForwardSolve, SolveSettings, solve_forward
+from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint, GradientMethod
+from odestop.continuous.problem import StoppingProblem, broadcast_time, is_separable
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.solvers import METHODS, RungeKutta
 from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
@@ -81,8 +81,8 @@ def continuous_stopping_time(
         (*batch, levels, d).  For a J that is not monotone, each level's time is its first passage.
     method
         ``"dopri5"``, ``"tsit5"``, ``"bosh3"`` or ``"dopri8"`` (for tight tolerances); or a solver object with its
-        knobs, such as ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`, `Heun` and
-        `RungeKutta4` take fixed steps.
+        knobs, such as ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`,
+        `Heun` and `RungeKutta4` take fixed steps.
     rtol
         Local error allowed per step relative to the state.  The error is also held below 10 rtol in the norm of the
         vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a factor of
@@ -90,7 +90,7 @@ def continuous_stopping_time(
     atol
         Local error allowed per step in absolute terms.
     gradient
-        ``"discrete_adjoint"``, or a gradient object such as ``odestop.gradients.DiscreteAdjoint()``.
+        ``"discrete_adjoint"``, or a gradient object such as ``odestop.gradients.DiscreteAdjoint(checkpoints=20)``.
     max_steps
         Step attempts allowed per trajectory.
     on_failure
@@ -127,20 +127,23 @@ def continuous_stopping_time(
     solver = _resolve("method", method, METHODS, RungeKutta)
     gradient_method = _resolve("gradient", gradient, GRADIENTS, GradientMethod)  # type: ignore[type-abstract]
     check_choice("on_failure", on_failure, ("status", "raise"))
-    check_count("max_steps", max_steps)
     x0 = check_state("x0", x0)
-    tolerances = Tolerances(
+    settings = SolveSettings(
         rtol=max(check_positive("rtol", rtol), 10.0 * torch.finfo(x0.dtype).eps),
         atol=check_positive("atol", atol, allow_zero=True),
+        t_max=t_max,
+        max_steps=check_count("max_steps", max_steps),
+        keep_every=gradient_method.checkpoints if isinstance(gradient_method, DiscreteAdjoint) else 1,
     )
     problem = pose(dynamics, x0, criterion, threshold, t0, levels=levels)
     check_horizon(t_max, problem.t0)
-    solve = solve_forward(problem, solver, tolerances, t_max, max_steps)
+    solve = solve_forward(problem, solver, settings)
     stats = ContinuousStats(
         nfe=problem.dynamics.evaluations,
         criterion_evaluations=problem.criterion.evaluations,
         accepted_steps=torch.from_numpy(solve.accepted).reshape(problem.batch),
         rejected_steps=torch.from_numpy(solve.rejected).reshape(problem.batch),
+        peak_bytes=solve.steps.peak_bytes,
     )
     time, state = gradient_method.attach(problem, solver, solve, stats)
     rate = np.stack([np.full_like(solve.time[:, 0], np.nan) if e is None else e.rate for e in solve.events], axis=-1)
@@ -148,7 +151,8 @@ def continuous_stopping_time(
     rates = problem.levels_to_device(np.where(np.isfinite(solve.time), rate, np.nan))
     if not levels:
         time, state, rates, codes = time[..., 0], state[..., 0, :], rates[..., 0], codes[..., 0]
-    solution = ContinuousSolution(time, state, position_map(dynamics)(state), rates, stats, codes)
+    position, trajectory = position_map(dynamics)(state), DenseTrajectory(problem, solver, solve)
+    solution = ContinuousSolution(time, state, position, rates, stats, codes, trajectory)
     _warn_of_tangency(solve, rate)
     if on_failure == "raise":
         raise_on_failure(solution, solution.status_codes)
@@ -185,7 +189,8 @@ def pose(
     value = _probe(objective, "x has shape (*batch, d)", state)
     check_shape("criterion", value, batch, "one value per trajectory")
     check_dtype("criterion", value, state.dtype)
-    return StoppingProblem(field, objective, state, threshold, t0, slope, value)
+    separable = is_separable(field, objective, t0.detach(), state.detach(), slope, value)
+    return StoppingProblem(field, objective, state, threshold, t0, slope, value, separable)
 
 
 def _probe(function: TrackedFunction, hint: str, *arguments: Tensor) -> Tensor:

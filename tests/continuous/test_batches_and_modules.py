@@ -253,3 +253,38 @@ def test_a_parameter_changed_before_the_backward_is_an_error():
         theta += 1.0
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         solution.time.backward()
+
+
+def test_finished_trajectories_are_left_out_of_the_evaluations():
+    sizes = []
+
+    def field(t, x):
+        sizes.append(x.shape[0])
+        return -torch.linspace(1.0, 5.0, 3, **DOUBLE) * x
+
+    x0 = torch.ones(64, 3, **DOUBLE)
+    threshold = torch.logspace(-1, -12, 64, **DOUBLE)
+    t0 = torch.zeros(64, **DOUBLE, requires_grad=True)
+    x0.requires_grad_()
+    solution = odestop.continuous_stopping_time(field, x0, distance, threshold, t0=t0)
+    assert sum(sizes) < 0.75 * 64 * len(sizes)
+    by_x0, by_t0 = torch.autograd.grad(solution.time.sum(), (x0, t0))
+    torch.testing.assert_close(by_t0, torch.ones_like(t0))
+    for row in (0, 30, 63):
+        start = x0[row].detach().requires_grad_()
+        alone = odestop.continuous_stopping_time(field, start, distance, threshold[row])
+        assert solution.time[row].item() == pytest.approx(alone.time.item(), rel=1e-7)
+        (gradient,) = torch.autograd.grad(alone.time, start)
+        torch.testing.assert_close(by_x0[row], gradient, rtol=1e-6, atol=1e-8)
+
+
+def test_rows_tied_to_their_place_are_never_evaluated_apart():
+    rate = torch.linspace(1.0, 3.0, 8, **DOUBLE).unsqueeze(-1).requires_grad_()
+    threshold = torch.logspace(-1, -8, 8, **DOUBLE)
+    solution = odestop.continuous_stopping_time(
+        lambda t, x: -rate * x, torch.ones(8, 1, **DOUBLE), lambda x: x[..., 0], threshold, rtol=1e-10, atol=1e-20
+    )
+    expected = -threshold.log() / rate.detach()[:, 0]
+    torch.testing.assert_close(solution.time, expected, rtol=1e-8, atol=0.0)
+    (gradient,) = torch.autograd.grad(solution.time.sum(), rate)
+    torch.testing.assert_close(gradient[:, 0], -expected / rate.detach()[:, 0], rtol=1e-7, atol=0.0)
