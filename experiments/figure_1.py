@@ -32,7 +32,7 @@ class TrajectoryGrid:
 
     thetas: tuple[float, ...] = (0.5, 2.5)
     threshold: float = 0.1
-    step_size: float = 0.15
+    step_size: float = 0.12
     flow_points: int = 120
 
     def cells(self) -> list[TrajectoryCell]:
@@ -86,8 +86,8 @@ TRAJECTORY_GRIDS = {
 }
 STOPPING_GRIDS = {
     "tiny": StoppingGrid(geometric(0.2, 3.2, 4), (1e-1,), (0.1, 0.05)),
-    "quick": StoppingGrid(geometric(0.2, 3.2, 25), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025)),
-    "paper": StoppingGrid(geometric(0.2, 3.2, 49), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025, 0.0125)),
+    "quick": StoppingGrid(geometric(0.2, 3.2, 21), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025)),
+    "paper": StoppingGrid(geometric(0.2, 3.2, 41), (1.0, 1e-1, 1e-2), (0.1, 0.05, 0.025, 0.0125)),
 }
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import pandas as pd
 import torch
 
-from experiments.grid import Record, Tracker, geometric, run_cells, untracked
+from experiments.grid import Record, Tracker, run_cells, untracked
 from experiments.hartley_quadratic import HartleyQuadratic
 from experiments.orders import fitted_orders
 from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
@@ -58,8 +58,8 @@ class Grid:
 
 GRIDS = {
     "tiny": Grid((10,), (0,), (1e-2, 1e-3), (0.2, 0.4, 0.8)),
-    "quick": Grid((100, 1000), (0,), THRESHOLDS, geometric(0.07, 1.6, 6)),
-    "paper": Grid((100, 1000, 10_000), (0, 1, 2), THRESHOLDS, geometric(0.05, 1.6, 8)),
+    "quick": Grid((100, 1000), (0,), THRESHOLDS, (0.07, 0.13, 0.25, 0.45, 0.85, 1.6)),
+    "paper": Grid((100, 1000, 10_000), (0, 1, 2), THRESHOLDS, (0.05, 0.08, 0.13, 0.22, 0.36, 0.6, 1.0, 1.6)),
 }
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import pandas as pd
 import torch
 
-from experiments.grid import Record, Tracker, geometric, run_cells, untracked
+from experiments.grid import Record, Tracker, run_cells, untracked
 from experiments.orders import fitted_orders
 from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
 from odestop.criteria import SquaredGradientNorm
@@ -48,8 +48,8 @@ class Grid:
 
 GRIDS = {
     "tiny": Grid((1e-2,), (0.1, 0.2, 0.4)),
-    "quick": Grid((1e-3, 1e-4), geometric(0.016, 0.256, 5)),
-    "paper": Grid((1e-3, 1e-4, 1e-5), geometric(0.008, 0.256, 8)),
+    "quick": Grid((1e-3, 1e-4), (0.015, 0.03, 0.06, 0.12, 0.25)),
+    "paper": Grid((1e-3, 1e-4, 1e-5), (0.008, 0.013, 0.021, 0.034, 0.056, 0.09, 0.15, 0.25)),
 }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 ONE_COLUMN = 3.35
@@ -65,7 +64,11 @@ def styled() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches, without touching pyplot or a display."""
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(wspace=0.06)  # type: ignore[call-arg]
+    return figure
 
 
 def threshold_colours(thresholds: Any) -> dict[float, str]:
@@ -87,30 +90,41 @@ def dimension_markers(dimensions: Any) -> dict[int, str]:
 
 
 def power_of_ten(value: float) -> str:
-    """Write 0.001 as mathtext 10^{-3}, and other numbers as they are; without dollar signs.
+    """Write 0.001 as mathtext 10^{-3}, and numbers that are no power of ten as they are; without dollar signs.
 
     Examples
     --------
-    >>> power_of_ten(1e-3), power_of_ten(0.05)
-    ('10^{-3}', '0.05')
+    >>> power_of_ten(1e-3), power_of_ten(0.05), power_of_ten(1.0)
+    ('10^{-3}', '0.05', '1')
     """
     exponent = math.log10(value)
-    if abs(exponent - round(exponent)) < 1e-9 and not 0.01 < value < 100:
+    if abs(exponent - round(exponent)) < 1e-9 and value != 1:
         return f"10^{{{round(exponent)}}}"
     return f"{value:g}"
 
 
+def threshold_label(threshold: float) -> str:
+    """Return the legend entry of a threshold."""
+    return rf"$\varepsilon = {power_of_ten(threshold)}$"
+
+
 def label_step_sizes(axes: Axes, step_sizes: Any) -> None:
-    """Make x logarithmic in h, with plain numbers where the data are."""
+    """Make x logarithmic, with plain numbers at the step sizes of the data; every second of them if many."""
+    ordered = sorted({float(h) for h in step_sizes}, reverse=True)
     axes.set_xscale("log")
-    ordered = sorted({float(h) for h in step_sizes})
-    _plain_ticks(axes.xaxis, ordered if len(ordered) <= 6 else ordered[::2] + ordered[-1:] * (len(ordered) % 2 == 0))
+    axes.xaxis.set_major_locator(ticker.FixedLocator(ordered if len(ordered) <= 6 else ordered[::2]))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _plain_ticks(axis: Axis, positions: list[float]) -> None:
-    axis.set_major_locator(ticker.FixedLocator(positions))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.2g}"))
-    axis.set_minor_locator(ticker.NullLocator())
+def plain_logarithmic(axes: Axes) -> None:
+    """Make y logarithmic, with grid lines at the powers of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(numticks=10))
+    axes.yaxis.set_minor_locator(ticker.LogLocator(subs=range(2, 10), numticks=10))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.grid(axis="y", which="major")
+    axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

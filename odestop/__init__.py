@@ -3,7 +3,8 @@
 Xie, Fong, Yuan, Wen, "Accelerating Optimization via Differentiable Stopping Time", NeurIPS 2025 (arXiv 2505.22509).
 """
 
-from odestop import solvers
+from odestop import criteria, dynamics, objectives, solvers
+from odestop.comparison import compare_gradients, fit_order
 from odestop.continuous import (
     ContinuousSolution,
     continuous_stopping_time,
@@ -22,9 +23,14 @@ __all__ = [
     "StoppingStatus",
     "StoppingTimeError",
     "TangencyWarning",
+    "compare_gradients",
     "continuous_stopping_time",
+    "criteria",
     "discrete_stopping_time",
+    "dynamics",
+    "fit_order",
     "gradients",
+    "objectives",
     "solvers",
     "torchdiffeq_stopping_time",
 ]

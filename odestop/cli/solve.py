@@ -177,7 +177,8 @@ def _as_table(question: Question, flow: Answer, steps: Answer, settings: dict[st
         "",
         f"flow ({settings['method']})",
         f"Euler steps (h = {settings['step_size']:g})",
-        title=f"{dynamics} on {objective} until {criterion} ≤ {question.threshold:g}\n"
+        title=f"{dynamics} on {objective}\n"
+        f"until {criterion} ≤ {question.threshold:g}\n"
         f"gradients ∇ with respect to {question.parameters_in_words}",
         caption=_values_in_words(question, settings),
     )

@@ -23,6 +23,7 @@ from odestop._validation import (
     check_shape,
     check_state,
 )
+from odestop.continuous.dense_trajectory import DenseTrajectory
 from odestop.continuous.forward import ForwardSolve, SolveSettings, solve_forward
 from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint, GradientMethod
 from odestop.continuous.problem import StoppingProblem, broadcast_time, is_separable

@@ -294,7 +294,7 @@ class AdjointSweep:
         """Slope of y, ``elapsed`` before the present times."""
         time = self.t - to_host(elapsed)[0]
         x, t = self._donated(self.state(time, y), time, self.started)
-        x.requires_grad_()
+        x = x.detach().requires_grad_()
         slope = self.problem.field_with_graph(t, x)
         self.stats.vjps += 1
         (pulled_back,) = _pulled_back(slope, (x,), self._adjoint(y))

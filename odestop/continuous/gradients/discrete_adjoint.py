@@ -18,6 +18,7 @@ from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
+from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
 from odestop.continuous.step_record import AcceptedStep
@@ -132,7 +133,7 @@ class _Sweep:
         state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
         if not bool(usable.any()):
             return torch.zeros_like(self.problem.initial_state)
-        end = _donate(event.end, usable).requires_grad_()
+        end = donate(event.end, usable).detach().requires_grad_()
         value = self.problem.criterion.with_graph(end)
         (criterion_gradient,) = _gradients(value, (end,), torch.ones_like(value), retain_graph=True)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
@@ -173,19 +174,10 @@ class _Sweep:
         self, state: Tensor, time: np.ndarray, step_size: np.ndarray, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Leaf tensors x, t, h of one step; rows without an event are given a harmless row's values."""
-        x = _donate(state, rows)
-        t = _donate(self.problem.to_device(time).unsqueeze(-1), rows).squeeze(-1)
+        x = donate(state, rows).detach()
+        t = donate(self.problem.to_device(time), rows).detach()
         h = torch.where(rows, self.problem.to_device(step_size), 0.0)
         return x.requires_grad_(), t.requires_grad_(self.problem.t0.requires_grad), h.requires_grad_()
-
-
-def _donate(state: Tensor, rows: Tensor) -> Tensor:
-    """``state`` detached, with the first of ``rows`` in place of every row outside: there, nan × 0 must not happen."""
-    state = state.detach()
-    if bool(rows.all()):
-        return state
-    donor = int(rows.reshape(-1).nonzero()[0])
-    return torch.where(rows.unsqueeze(-1), state, state.reshape(-1, state.shape[-1])[donor])
 
 
 def _gradients(

@@ -99,9 +99,7 @@ class _Columns:
 
     def add(self, products: Tensor, gradients: StoppingGradients) -> None:
         """Add what every column (columns, *batch) contributes to a scalar to the gradients it belongs to."""
-        by_state, by_time, by_parameter = products.split(
-            [self.state, self.time, self.count - self.state - self.time]
-        )
+        by_state, by_time, by_parameter = products.split([self.state, self.time, self.count - self.state - self.time])
         if self.state:
             gradients.initial_state += by_state.movedim(0, -1)
         gradients.t0 += by_time.sum(0)
@@ -168,9 +166,7 @@ class _Sensitivities:
         gradients.threshold[..., level] += weight
         gradients.t0 += time_cotangent
         if criterion.parameters:
-            parts = torch.autograd.grad(
-                value, criterion.parameters, -weight, allow_unused=True, materialize_grads=True
-            )
+            parts = torch.autograd.grad(value, criterion.parameters, -weight, allow_unused=True, materialize_grads=True)
             for total, part in zip(gradients.criterion, parts, strict=True):
                 total += part
         products = (at_event.columns * (state_cotangent - weight.unsqueeze(-1) * slope)).sum(-1)
@@ -203,13 +199,13 @@ class _Sensitivities:
         usable = self.problem.row_mask(event.rows & ~event.tangential)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
         inputs = (x, t, *self.problem.dynamics.parameters, h)
-        padded = [torch.cat([tangent, torch.zeros_like(tangent[:1])]) for tangent in tangents]
-        *columns, drift = self._push(x, t, h, inputs, (*padded, ))
-        return _AtEvent(usable, donate(event.end, usable), columns, drift)
+        padded = [torch.cat([tangent, tangent.new_zeros(1, *tangent.shape[1:])]) for tangent in tangents]
+        step_size = h.new_zeros(self.columns.count + 1, *h.shape)
+        step_size[-1] = 1.0
+        pushed = self._push(x, t, h, inputs, (*padded, step_size))
+        return _AtEvent(usable, donate(event.end, usable), pushed[:-1], pushed[-1])
 
-    def _push(
-        self, x: Tensor, t: Tensor, h: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]
-    ) -> Tensor:
+    def _push(self, x: Tensor, t: Tensor, h: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
         """Tangents of the end of a step from those of what it depends on."""
         with torch.enable_grad():
             end = self.solver.advance(self.problem.field_with_graph, t, x, h)[0]
@@ -234,7 +230,5 @@ def _jacobian_vector_products(output: Tensor, inputs: Sequence[Tensor], tangents
     cotangent = torch.zeros_like(output, requires_grad=True)
     pulled = torch.autograd.grad(output, inputs, cotangent, create_graph=True, allow_unused=True)
     entering = [(p, v) for p, v in zip(pulled, tangents, strict=True) if p is not None and p.requires_grad]
-    products = torch.autograd.grad(
-        [p for p, _ in entering], cotangent, [v for _, v in entering], is_grads_batched=True
-    )
+    products = torch.autograd.grad([p for p, _ in entering], cotangent, [v for _, v in entering], is_grads_batched=True)
     return products[0]

@@ -128,10 +128,8 @@ class _Replay:
                     starts[level] = torch.where(self.problem.row_mask(index == k + 1).unsqueeze(-1), x, starts[level])
         return starts
 
-    def through_event(
-        self, event: Event, threshold: Tensor, usable: Tensor, start: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """h' and x(T) as functions of everything."""
+    def through_event(self, event: Event, threshold: Tensor, usable: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """The last step size h' and x(T), as functions of everything."""
         start, t = donate(start, usable), donate(self.at(event.start_time), usable)
         h = torch.where(usable, self.problem.to_device(event.step_size), 0.0).requires_grad_()
         for _ in range(self.corrections):

@@ -1,0 +1,47 @@
+"""Figure 2a: the relative error of h ∇N against h."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.panels import panels_by_dimension, slope_guide
+from figures.style import GREY, styled, threshold_label
+
+
+def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:
+    """Draw Figure 2a for the sensitivity of Definition 3.
+
+    Parameters
+    ----------
+    table
+        Columns ``dimension``, ``seed``, ``threshold``, ``step_size``, ``sensitivity`` and ``relative_error``.
+    orders
+        Columns ``dimension``, ``threshold``, ``sensitivity``, ``order``, ``low`` and ``high``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per dimension; the legends give the fitted orders with their 95 % intervals.
+    """
+    rows = table[table["sensitivity"] == "definition3"]
+    fits = orders[orders["sensitivity"] == "definition3"].set_index(["dimension", "threshold"])
+
+    def legend(dimension: int, threshold: float) -> str:
+        fit = fits.loc[(dimension, threshold)]
+        return (
+            f"{threshold_label(threshold)}: order {fit['order']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]"
+        )
+
+    with styled():
+        figure = panels_by_dimension(
+            rows, "relative_error", r"relative error $\|h \nabla N - \nabla T\| \,/\, \|\nabla T\|$", legend
+        )
+        first, last = rows["step_size"].min(), rows["step_size"].max()
+        anchor = rows[rows["step_size"] == first]["relative_error"].min() * 0.55
+        for axes in figure.axes:
+            slope_guide(axes, 1.0, (first, anchor), (first, last))
+            axes.text(last, anchor * last / first * 0.6, "slope 1", ha="right", va="top", color=GREY, fontsize=8)
+            axes.set_ylim(top=rows["relative_error"].max() * 5)
+            axes.legend(loc="upper left")
+    return figure

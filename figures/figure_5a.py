@@ -1,0 +1,34 @@
+"""Figure 5a: evaluations of the Euler run against h."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from figures.panels import panels_by_dimension, slope_guide
+from figures.style import GREY, styled
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Draw Figure 5a.
+
+    Parameters
+    ----------
+    table
+        Columns ``dimension``, ``seed``, ``threshold``, ``step_size``, ``sensitivity`` and ``nfe_euler``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per dimension.
+    """
+    rows = table[table["sensitivity"] == "definition3"]
+    with styled():
+        figure = panels_by_dimension(rows, "nfe_euler", "evaluations (NFE) of Euler")
+        first, last = rows["step_size"].min(), rows["step_size"].max()
+        anchor = rows[rows["step_size"] == last]["nfe_euler"].max() * 2
+        for axes in figure.axes:
+            slope_guide(axes, -1.0, (last, anchor), (first, last))
+            axes.text(last, anchor * 1.15, r"slope $-1$", ha="right", va="bottom", color=GREY, fontsize=8)
+        figure.axes[0].legend(loc="lower left")
+    return figure
