@@ -72,5 +72,5 @@ class _HartleyTransform(torch.autograd.Function):
 
 
 def _hartley_transform(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-    transformed: Tensor = _HartleyTransform.apply(x)  # type: ignore[no-untyped-call]
+    transformed: Tensor = _HartleyTransform.apply(x)
     return transformed

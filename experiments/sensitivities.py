@@ -18,7 +18,7 @@ from odestop.discrete import Euler, discrete_stopping_time
 
 @dataclass(frozen=True)
 class Question:
-    """When does the flow of ``dynamics`` from ``x0`` meet J(x) ≤ ε, and how does that depend on θ?
+    """When the flow of ``dynamics`` from ``x0`` meets J(x) ≤ ε, and how that depends on θ.
 
     Attributes
     ----------
@@ -87,9 +87,7 @@ def answer_by_flow(question: Question, threshold: float, differentiate_torchdiff
     )
     gradient = torch.autograd.grad(solution.time, question.parameters)
     with nullcontext() if differentiate_torchdiffeq else torch.no_grad():
-        other = odestop.torchdiffeq_stopping_time(
-            question.dynamics, question.x0, question.criterion, threshold
-        )
+        other = odestop.torchdiffeq_stopping_time(question.dynamics, question.x0, question.criterion, threshold)
     time = solution.time.item()
     return FlowAnswer(
         time=time,
@@ -155,9 +153,7 @@ def answer_by_steps(
     }
 
 
-def _difference(
-    other: ContinuousSolution, parameters: Sequence[Tensor], gradient: Sequence[Tensor]
-) -> float:
+def _difference(other: ContinuousSolution, parameters: Sequence[Tensor], gradient: Sequence[Tensor]) -> float:
     if not other.time.requires_grad:
         return float("nan")
     return relative_error(torch.autograd.grad(other.time, parameters), gradient)

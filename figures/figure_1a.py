@@ -40,10 +40,19 @@ def draw(table: pd.DataFrame) -> Figure:
             handles.append(Line2D([], [], color=colour, label=rf"$\theta = {theta:g}$"))
         axes.plot(1.0, 1.0, marker="o", markersize=4, color=BLACK, zorder=5)
         axes.annotate("$x_0$", (1.0, 1.0), xytext=(-4, 3), textcoords="offset points", ha="right")
-        axes.set(xlim=(-0.36, 1.08), ylim=(-0.32, 1.12), xlabel=r"first coordinate $x_1$", ylabel=r"second coordinate $x_2$")
+        axes.set(
+            xlim=(-0.36, 1.08), ylim=(-0.32, 1.12), xlabel=r"first coordinate $x_1$", ylabel=r"second coordinate $x_2$"
+        )
         axes.set_xticks([0, 0.5, 1.0])
         axes.set_yticks([0, 0.5, 1.0])
-        axes.legend(handles=[*handles, *_path_handles(table["step_size"].iloc[0])], loc="upper left", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
+        axes.legend(
+            handles=[*handles, *_path_handles(table["step_size"].iloc[0])],
+            loc="upper left",
+            frameon=True,
+            facecolor="white",
+            edgecolor="none",
+            framealpha=1,
+        )
     return figure
 
 

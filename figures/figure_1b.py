@@ -69,9 +69,7 @@ def _spread(length: int, count: int) -> np.ndarray:
 
 
 def _handles(colours: dict[float, str], step_size: float) -> list[Line2D]:
-    lines = [
-        Line2D([], [], color=colour, label=threshold_label(threshold)) for threshold, colour in colours.items()
-    ]
+    lines = [Line2D([], [], color=colour, label=threshold_label(threshold)) for threshold, colour in colours.items()]
     return [
         *lines,
         Line2D([], [], color=GREY, label="$T$, flow"),

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.panels import panels_by_dimension, slope_guide
-from figures.style import GREY, styled, threshold_label
+from figures.style import styled, threshold_label
 
 
 def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:
@@ -25,13 +25,11 @@ def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:
         One panel per dimension; the legends give the fitted orders with their 95 % intervals.
     """
     rows = table[table["sensitivity"] == "definition3"]
-    fits = orders[orders["sensitivity"] == "definition3"].set_index(["dimension", "threshold"])
+    fits = orders[orders["sensitivity"] == "definition3"]
 
     def legend(dimension: int, threshold: float) -> str:
-        fit = fits.loc[(dimension, threshold)]
-        return (
-            f"{threshold_label(threshold)}: order {fit['order']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]"
-        )
+        fit = fits[(fits["dimension"] == dimension) & (fits["threshold"] == threshold)].iloc[0]
+        return f"{threshold_label(threshold)}: order {fit['order']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]"
 
     with styled():
         figure = panels_by_dimension(
@@ -40,8 +38,7 @@ def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:
         first, last = rows["step_size"].min(), rows["step_size"].max()
         anchor = rows[rows["step_size"] == first]["relative_error"].min() * 0.55
         for axes in figure.axes:
-            slope_guide(axes, 1.0, (first, anchor), (first, last))
-            axes.text(last, anchor * last / first * 0.6, "slope 1", ha="right", va="top", color=GREY, fontsize=8)
+            slope_guide(axes, 1, anchor, (first, last))
             axes.set_ylim(top=rows["relative_error"].max() * 5)
             axes.legend(loc="upper left")
     return figure

@@ -28,8 +28,6 @@ def draw(table: pd.DataFrame) -> Figure:
         figure = panels_by_dimension(rows, "nfe_ratio", "NFE ratio, Euler / dopri5")
         for axes in figure.axes:
             axes.axhline(1.0, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-            axes.text(
-                rows["step_size"].max(), 1.1, "equal cost", ha="right", va="bottom", color=GREY, fontsize=8
-            )
+            axes.text(rows["step_size"].max(), 1.1, "equal cost", ha="right", va="bottom", color=GREY, fontsize=8)
         figure.axes[0].legend(loc="lower left")
     return figure

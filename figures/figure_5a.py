@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.panels import panels_by_dimension, slope_guide
-from figures.style import GREY, styled
+from figures.style import styled
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -28,7 +28,6 @@ def draw(table: pd.DataFrame) -> Figure:
         first, last = rows["step_size"].min(), rows["step_size"].max()
         anchor = rows[rows["step_size"] == last]["nfe_euler"].max() * 2
         for axes in figure.axes:
-            slope_guide(axes, -1.0, (last, anchor), (first, last))
-            axes.text(last, anchor * 1.15, r"slope $-1$", ha="right", va="bottom", color=GREY, fontsize=8)
+            slope_guide(axes, -1, anchor, (first, last))
         figure.axes[0].legend(loc="lower left")
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,10 +72,25 @@ def draw_curve(axes: Axes, rows: pd.DataFrame, y: str, **line: object) -> None:
         )
 
 
-def slope_guide(axes: Axes, slope: float, through: tuple[float, float], span: tuple[float, float]) -> None:
-    """Draw a dashed line of a slope in logarithms, with its slope written at its right end."""
-    h = np.array(span)
-    axes.plot(h, through[1] * (h / through[0]) ** slope, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
+def slope_guide(axes: Axes, slope: float, value: float, span: tuple[float, float]) -> None:
+    """Draw a dashed line of a slope in logarithms and write the slope beside it.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    slope
+        1 or -1.
+    value
+        Height of the lower end.
+    span
+        First and last h.
+    """
+    first, last = span
+    ends = (value, value * last / first) if slope > 0 else (value * last / first, value)
+    axes.plot(span, ends, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
+    height, side = (0.55 * ends[1], "top") if slope > 0 else (1.85 * ends[1], "bottom")
+    axes.text(last, height, f"slope ${slope:g}$", ha="right", va=side, color=GREY, fontsize=8)
 
 
 def _width(panels: int) -> float:

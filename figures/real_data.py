@@ -55,8 +55,7 @@ def _draw_errors(axes: Axes, table: pd.DataFrame, orders: pd.DataFrame) -> None:
     plain_logarithmic(axes)
     first, last = table["step_size"].min(), table["step_size"].max()
     anchor = table[table["step_size"] == first]["relative_error"].min() * 0.55
-    slope_guide(axes, 1.0, (first, anchor), (first, last))
-    axes.text(last, anchor * last / first * 0.6, "slope 1", ha="right", va="top", color=GREY, fontsize=8)
+    slope_guide(axes, 1, anchor, (first, last))
     axes.set_ylim(top=table["relative_error"].max() * 5)
     axes.set_ylabel(r"relative error $\|h \nabla N - \nabla T\| \,/\, \|\nabla T\|$")
     axes.legend(loc="upper left")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ GREY = "#6F6F6F"
 _THRESHOLD_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY_BLUE)
 _DIMENSION_MARKERS = ("o", "s", "^", "D", "v")
 
-_RC: Mapping[str, Any] = {
+_RC: Any = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 9.0,
@@ -58,7 +58,7 @@ _RC: Mapping[str, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw what is drawn inside in the house style; matplotlib's settings are restored afterwards."""
-    with matplotlib.rc_context(dict(_RC)):
+    with matplotlib.rc_context(_RC):
         yield
 
 
@@ -74,19 +74,13 @@ def new_figure(width: float, height: float) -> Figure:
 def threshold_colours(thresholds: Any) -> dict[float, str]:
     """Return a colour for each threshold: the same one in every figure with the same thresholds."""
     ordered = sorted({float(threshold) for threshold in thresholds}, reverse=True)
-    return {
-        threshold: _THRESHOLD_COLOURS[index % len(_THRESHOLD_COLOURS)]
-        for index, threshold in enumerate(ordered)
-    }
+    return {threshold: _THRESHOLD_COLOURS[index % len(_THRESHOLD_COLOURS)] for index, threshold in enumerate(ordered)}
 
 
 def dimension_markers(dimensions: Any) -> dict[int, str]:
     """Return a marker for each dimension: the same one in every figure with the same dimensions."""
     ordered = sorted({int(dimension) for dimension in dimensions})
-    return {
-        dimension: _DIMENSION_MARKERS[index % len(_DIMENSION_MARKERS)]
-        for index, dimension in enumerate(ordered)
-    }
+    return {dimension: _DIMENSION_MARKERS[index % len(_DIMENSION_MARKERS)] for index, dimension in enumerate(ordered)}
 
 
 def power_of_ten(value: float) -> str:

@@ -31,9 +31,9 @@ class TrackedFunction:
     evaluations
         Calls so far that computed a value; recomputations for a gradient are not among them.
     parameters
-        Tensors that require a gradient and enter the function other than through its arguments; known after `probe`.
+        Tensors that require a gradient and enter the function other than through its arguments; known after `probe` or `learn`.
     tracks_state
-        Whether autograd sees the value depend on the state, the last argument; known after `probe`.
+        Whether autograd sees the value depend on the state, the last argument; known after `probe` or `learn`.
     """
 
     def __init__(self, name: str, function: Callable[..., Tensor]) -> None:
@@ -45,8 +45,12 @@ class TrackedFunction:
         self._needs_grad_mode: bool | None = None
 
     def probe(self, *arguments: Any) -> Tensor:
-        """Evaluate once with a graph, learn the parameters from it, and return the value without the graph."""
+        """Evaluate for the first time: the value without a graph, after learning the parameters from its graph."""
         self.evaluations += 1
+        return self.learn(*arguments)
+
+    def learn(self, *arguments: Any) -> Tensor:
+        """Learn the parameters from an evaluation that is not counted."""
         with torch.enable_grad():
             *others, state = arguments
             state = state.detach().requires_grad_()

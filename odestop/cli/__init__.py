@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import odestop
-from odestop.cli import listing, solve
+from odestop.cli import listing, reproduce, solve
 
 # Typer does not export the class of all mistakes in using a command.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -67,6 +67,7 @@ def _odestop(
 
 app.command("solve", epilog=solve.EPILOG)(solve.solve)
 app.command("list")(listing.list_entries)
+app.command("reproduce")(reproduce.reproduce)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from odestop.continuous.forward import ForwardSolve
@@ -47,7 +46,7 @@ class DenseTrajectory:
         self._problem, self._solver, self._solve = problem, solver, solve
         self._versions = self._parameter_versions()
 
-    def __call__(self, t: Float[Tensor, " m"]) -> Float[Tensor, "m *batch d"]:
+    def __call__(self, t: Tensor) -> Tensor:
         """State at the given times, the same for every trajectory.
 
         Parameters
@@ -126,7 +125,7 @@ class DenseTrajectory:
 
     def _starts(self, index: Array) -> Tensor:
         states = self._record.last_start
-        for k in np.unique(index[index < len(self._solve.steps)]):
+        for k in np.unique(index[index < len(self._solve.steps)]).tolist():
             mask = self._problem.row_mask(index == k).unsqueeze(-1)
             states = torch.where(mask, self._solve.steps[k].state, states)
         return states
@@ -203,9 +202,8 @@ class TrajectoryWindow:
     def __call__(self, time: Array) -> Tensor:
         """State at each trajectory's ``time``, shape (n,), inside its own [t0, T]."""
         index = self._trajectory.locate(time)
-        missing = np.logical_and.reduce([segment.index != index for segment in self._segments] or [index >= 0])
-        if missing.any():
-            self._rebuild(index, missing)
+        if _missing(index, self._segments).any():
+            self._rebuild(index)
         newest, *older = self._segments
         state = newest.state(time)
         for segment in older:
@@ -215,10 +213,20 @@ class TrajectoryWindow:
                 state = torch.where(mask, segment.state(time), state)
         return state
 
-    def _rebuild(self, index: Array, missing: Array) -> None:
+    def _rebuild(self, index: Array) -> None:
+        kept = self._segments[: _WINDOW - 1]
+        missing = _missing(index, kept)
         if not missing.all():
             index = np.where(missing, index, self._trajectory.before(index))
-        self._segments = [self._trajectory.segment(index), *self._segments[: _WINDOW - 1]]
+        self._segments = [self._trajectory.segment(index), *kept]
+
+
+def _missing(index: Array, segments: list[Segment]) -> Array:
+    """Trajectories whose step ``index`` is in none of the segments."""
+    missing = np.ones(index.shape, dtype=bool)
+    for segment in segments:
+        missing &= segment.index != index
+    return missing
 
 
 def _described(thing: object) -> str:

@@ -112,9 +112,7 @@ class Interpolated:
         """Return the partial derivatives of N̂."""
         decrease = previous_value - final_value
         fraction = (previous_value - threshold) / decrease
-        return CrossingWeights(
-            final=fraction / decrease, previous=(1 - fraction) / decrease, threshold=-1 / decrease
-        )
+        return CrossingWeights(final=fraction / decrease, previous=(1 - fraction) / decrease, threshold=-1 / decrease)
 
 
 _ALIASES: dict[str, Sensitivity] = {"definition3": Definition3(), "interpolated": Interpolated()}
@@ -126,7 +124,6 @@ def resolve_sensitivity(sensitivity: str | Sensitivity) -> Sensitivity:
         return _ALIASES[check_choice("sensitivity", sensitivity, tuple(_ALIASES))]
     if not isinstance(sensitivity, Sensitivity):
         raise ValueError(
-            f"sensitivity must be one of {', '.join(map(repr, _ALIASES))} or a Sensitivity object, "
-            f"got {sensitivity!r}"
+            f"sensitivity must be one of {', '.join(map(repr, _ALIASES))} or a Sensitivity object, got {sensitivity!r}"
         )
     return sensitivity

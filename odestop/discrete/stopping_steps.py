@@ -34,9 +34,7 @@ class StoppingSteps:
         self, initial_state: Float[Tensor, "*batch m"], threshold: Float[Tensor, "*batch"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch m"]]:
         """Return the step count and x_N as differentiable tensors."""
-        return _AttachGradient.apply(
-            self, initial_state, threshold, *self.step.parameters, *self.criterion.parameters
-        )
+        return _AttachGradient.apply(self, initial_state, threshold, *self.step.parameters, *self.criterion.parameters)
 
     def steps(self, threshold: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Step count of each trajectory: 0 where the start will do, +inf where nothing does."""
@@ -93,9 +91,7 @@ class StoppingSteps:
         previous, more = self._through_criterion(run.previous_state, crossed, at_previous)
         return final, previous, at_threshold, [a + b for a, b in zip(gradients, more, strict=True)]
 
-    def _through_criterion(
-        self, states: Tensor, crossed: Tensor, cotangent: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _through_criterion(self, states: Tensor, crossed: Tensor, cotangent: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pull cotangents of J to its states and its parameters."""
         if not self.criterion.tracks_state:
             raise RuntimeError(

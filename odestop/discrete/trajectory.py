@@ -97,6 +97,9 @@ def run_until_stopped(
             running &= ~stopped
             everyone_runs = bool(running.all())
             if not bool(running.any()):
+                if k == 0:
+                    # Nothing steps, but the zero gradient must still reach the step map's parameters.
+                    step.learn(0, state)
                 break
         if k == max_steps:
             break

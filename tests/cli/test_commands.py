@@ -29,7 +29,7 @@ def test_help_names_the_commands(arguments, exit_code):
     result = run(*arguments)
     assert result.exit_code == exit_code
     assert result.stderr == ""
-    for word in ("Usage", "solve", "list", "--version"):
+    for word in ("Usage", "solve", "list", "reproduce", "--version"):
         assert word in result.stdout
 
 

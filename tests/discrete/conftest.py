@@ -65,9 +65,7 @@ class Question:
 
     def trajectory(self, trajectory: int) -> Question:
         """The same question for one trajectory of the batch alone."""
-        return replace(
-            self, x0=self.x0[trajectory], threshold=self.threshold[trajectory], t0=self.t0[trajectory]
-        )
+        return replace(self, x0=self.x0[trajectory], threshold=self.threshold[trajectory], t0=self.t0[trajectory])
 
     def unrolled(self) -> tuple[int, Tensor, Tensor, Tensor]:
         """N, x_N, J(x_{N-1}) and J(x_N) of one trajectory with the graph of the whole loop."""

@@ -150,9 +150,7 @@ def test_a_parameter_shared_by_map_and_criterion_gets_both_parts(gradients: Call
     x0 = torch.ones(2, dtype=torch.float64)
 
     def steps(a: Tensor, b: Tensor) -> Tensor:
-        return discrete_stopping_time(
-            Euler(lambda t, x: -a * x, 0.1), x0, lambda x: (x**2).sum(-1) * b, 0.01
-        ).steps
+        return discrete_stopping_time(Euler(lambda t, x: -a * x, 0.1), x0, lambda x: (x**2).sum(-1) * b, 0.01).steps
 
     (total,) = gradients(steps(shared, shared), [shared])
     torch.testing.assert_close(total, sum(gradients(steps(one, other), [one, other])))
@@ -269,9 +267,7 @@ def test_the_same_map_still_answers_without_a_gradient() -> None:
 
 def test_a_criterion_that_hides_its_state_from_autograd_is_refused() -> None:
     x0 = torch.ones(2, requires_grad=True)
-    solution = discrete_stopping_time(
-        Euler(lambda t, x: -x, 0.1), x0, lambda x: squared_norm(x.detach()), 0.1
-    )
+    solution = discrete_stopping_time(Euler(lambda t, x: -x, 0.1), x0, lambda x: squared_norm(x.detach()), 0.1)
     with pytest.raises(RuntimeError, match=r"criterion depends on x .* autograd does not see"):
         solution.steps.backward()
 

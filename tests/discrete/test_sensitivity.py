@@ -32,9 +32,7 @@ def test_definition_3_equals_the_unrolled_loop_in_everything(question: Question,
     assert_equal_to(1e-12, gradients(solution.steps, question.inputs), gradients(surrogate, question.inputs))
 
 
-def test_the_fractional_step_equals_the_unrolled_loop_in_everything(
-    question: Question, gradients: Callable
-) -> None:
+def test_the_fractional_step_equals_the_unrolled_loop_in_everything(question: Question, gradients: Callable) -> None:
     count, _, before, after = question.unrolled()
     fractional = count - 1 + (before - question.threshold) / (before - after)
     solution = question.solve("interpolated")
@@ -43,9 +41,7 @@ def test_the_fractional_step_equals_the_unrolled_loop_in_everything(
     assert_equal_to(1e-12, gradients(solution.steps, question.inputs), gradients(fractional, question.inputs))
 
 
-def test_the_state_is_differentiable_with_the_step_count_held_fixed(
-    question: Question, gradients: Callable
-) -> None:
+def test_the_state_is_differentiable_with_the_step_count_held_fixed(question: Question, gradients: Callable) -> None:
     _, final, _, _ = question.unrolled()
     cotangent = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
     expected = gradients(final * cotangent, question.inputs)
@@ -57,9 +53,7 @@ def test_the_state_is_differentiable_with_the_step_count_held_fixed(
     assert not actual[2].any()
 
 
-def test_the_time_adds_the_direct_dependence_on_step_size_and_start(
-    question: Question, gradients: Callable
-) -> None:
+def test_the_time_adds_the_direct_dependence_on_step_size_and_start(question: Question, gradients: Callable) -> None:
     solution = question.solve("interpolated")
     assert torch.equal(solution.time, question.t0 + question.step_size * solution.steps)
     h = question.step_size.detach()
@@ -102,16 +96,12 @@ def test_the_fractional_step_is_continuous_where_the_step_count_jumps() -> None:
 def test_the_scalar_flow_has_its_closed_form(step_size: float, rate: float, start: float) -> None:
     threshold, factor = 1e-3, 1 - step_size * rate
     x0, theta = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (start, rate))
-    solution = discrete_stopping_time(
-        Euler(lambda t, x: -theta * x, step_size), x0, lambda x: x[..., 0], threshold
-    )
+    solution = discrete_stopping_time(Euler(lambda t, x: -theta * x, step_size), x0, lambda x: x[..., 0], threshold)
     count = int(np.ceil(np.log(threshold / start) / np.log(factor)))
     assert solution.steps == count
     decrease = start * factor ** (count - 1) * (1 - factor)
     by_rate, by_start = torch.autograd.grad(solution.steps, (theta, x0))
-    assert by_rate.item() == pytest.approx(
-        -step_size * count * start * factor ** (count - 1) / decrease, rel=1e-12
-    )
+    assert by_rate.item() == pytest.approx(-step_size * count * start * factor ** (count - 1) / decrease, rel=1e-12)
     assert by_start.item() == pytest.approx(factor**count / decrease, rel=1e-12)
 
 

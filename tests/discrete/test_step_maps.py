@@ -67,9 +67,7 @@ class DampedOscillator(nn.Module):
 
 def test_euler_takes_hidden_state_over_from_its_dynamics() -> None:
     x0 = torch.tensor([[1.0, 2.0], [0.5, -1.0]], dtype=torch.float64, requires_grad=True)
-    solution = discrete_stopping_time(
-        Euler(DampedOscillator(), 0.05), x0, lambda x: (x**2).sum(-1), threshold=0.1
-    )
+    solution = discrete_stopping_time(Euler(DampedOscillator(), 0.05), x0, lambda x: (x**2).sum(-1), threshold=0.1)
     assert solution.reached.all()
     assert solution.state.shape == (2, 4)
     assert torch.equal(solution.position, solution.state[:, :2])

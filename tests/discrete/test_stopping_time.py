@@ -50,16 +50,22 @@ def test_a_start_below_the_threshold_takes_no_step_and_has_no_gradient(
     assert solution.time == question.t0
     assert solution.stats.nfe == 0
     assert all(not gradient.any() for gradient in gradients(solution.steps, question.inputs))
+    assert question.solve(sensitivity).steps.requires_grad
     (identity,) = gradients(question.solve().state, [question.x0])
     assert torch.equal(identity, torch.ones_like(question.x0))
+
+
+def test_no_step_at_all_still_gives_the_step_map_a_zero_gradient() -> None:
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    x0 = torch.ones(1, dtype=torch.float64)
+    discrete_stopping_time(Euler(lambda t, x: -rate * x, 0.1), x0, lambda x: x[..., 0], 2.0).steps.backward()
+    assert rate.grad == 0.0
 
 
 @pytest.mark.parametrize("sensitivity", SENSITIVITIES)
 def test_a_single_step_has_its_gradient_by_hand(sensitivity: str) -> None:
     x0 = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
-    solution = discrete_stopping_time(
-        Euler(decay, 0.5), x0, lambda x: x[..., 0], 1.5, sensitivity=sensitivity
-    )
+    solution = discrete_stopping_time(Euler(decay, 0.5), x0, lambda x: x[..., 0], 1.5, sensitivity=sensitivity)
     (gradient,) = torch.autograd.grad(solution.steps, x0)
     # N̂ = (x0 - 1.5) / (x0 - x0/2) has the derivative 3 / x0²; Definition 3 has ½ / (x0/2).
     assert solution.steps.item() == (1.0 if sensitivity == "definition3" else 0.5)

@@ -63,7 +63,7 @@ class Backsolve:
 
     rtol: float = 1e-6
     atol: float = 0.0
-    max_steps: int = 100_000
+    max_steps: int = 10_000
 
     def __post_init__(self) -> None:
         check_positive("rtol", self.rtol)

@@ -181,7 +181,8 @@ class _Sensitivities:
         rows = self.problem.row_mask(np.any([event.rows for event in events], axis=0))
         state, time, parameters = self.columns.tangents()
         starts = [state] * len(self.solve.events)
-        for k in range(max(int(event.index[event.rows].max()) for event in events)):
+        last = max(int(event.index[event.rows].max()) for event in events) if self.columns.count else 0
+        for k in range(last):
             step = self.solve.steps[k]
             x, t, h = self._leaves(step.state, step.start_time, step.step_size, rows)
             state = self._push(x, t, h, (x, t, *self.problem.dynamics.parameters), (state, time, *parameters))

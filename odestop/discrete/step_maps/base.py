@@ -56,9 +56,7 @@ class TimeStepMap(nn.Module):
             constant = torch.tensor(check_positive("step_size", step_size), dtype=torch.float64)
             self.register_buffer("step_size", constant, persistent=False)
 
-    def time(
-        self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0
-    ) -> Float[Tensor, "..."]:
+    def time(self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0) -> Float[Tensor, "..."]:
         """Return t_k in the state's dtype: 0-d for one trajectory, shape (*batch, 1) for a batch."""
         start = torch.as_tensor(t0, dtype=state.dtype, device=state.device)
         time = torch.add(start, self.step_size, alpha=k).to(state.dtype)

@@ -1,0 +1,200 @@
+"""What batching and many thresholds save: ``python -m experiments.benchmark``.
+
+Both sides of every comparison run in this process, in turn, on one thread; quoted are medians over the repetitions and
+the ratio of the medians, because single times on a shared machine mean little.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+import odestop
+from experiments.provenance import provenance
+
+BATCH_SIZES = {"quick": (32,), "full": (32, 256)}
+DIMENSIONS = {"quick": (100,), "full": (100, 1000)}
+LEVEL_COUNTS = {"quick": (8,), "full": (8, 16)}
+REPETITIONS = 3
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: median seconds, evaluations of the dynamics and vector-Jacobian products."""
+
+    seconds: float
+    evaluations: int
+    vjps: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One question asked together and one by one.
+
+    ``error`` is the largest relative difference between the stopping times of the two sides.
+    """
+
+    name: str
+    dimension: int
+    count: int
+    together: Side
+    apart: Side
+    error: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster together is."""
+        return self.apart.seconds / self.together.seconds
+
+
+Solve = Callable[[], list[odestop.ContinuousSolution]]
+
+
+def quadratic_flow(dimension: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The setting of Figure 2: condition number 100, learned diagonal preconditioner, J = ‖∇f‖²."""
+    objective = odestop.objectives.Quadratic.with_condition_number(dimension, 100.0, seed=0, dtype=torch.float64)
+    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(dimension, seed=1, dtype=torch.float64)
+    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
+    return flow, odestop.criteria.SquaredGradientNorm(objective)
+
+
+def start_points(count: int, dimension: int, spread: str) -> Tensor:
+    """Start points that need similar (``"alike"``) or very different (``"unlike"``) times."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, dimension, generator=generator, dtype=torch.float64)
+    if spread == "alike":
+        return 1.0 + 0.3 * noise
+    scale = 10.0 ** (2.0 * torch.rand(count, 1, generator=generator, dtype=torch.float64) - 1.0)
+    return scale * torch.ones(count, dimension, dtype=torch.float64)
+
+
+def batch_comparison(dimension: int, count: int, spread: str) -> Comparison:
+    """A batch against its trajectories one at a time, forward and backward."""
+    flow, criterion = quadratic_flow(dimension)
+    x0 = start_points(count, dimension, spread)
+
+    def together() -> list[odestop.ContinuousSolution]:
+        return [odestop.continuous_stopping_time(flow, x0, criterion, 1e-3)]
+
+    def apart() -> list[odestop.ContinuousSolution]:
+        return [odestop.continuous_stopping_time(flow, row, criterion, 1e-3) for row in x0]
+
+    return compare(f"batch, {spread}", dimension, count, together, apart, list(flow.parameters()))
+
+
+def level_comparison(dimension: int, count: int) -> Comparison:
+    """Several thresholds in one pass against one solve for each, forward and backward."""
+    flow, criterion = quadratic_flow(dimension)
+    x0 = torch.ones(dimension, dtype=torch.float64)
+    thresholds = torch.logspace(-1, -5, count, dtype=torch.float64)
+
+    def together() -> list[odestop.ContinuousSolution]:
+        return [odestop.continuous_stopping_time(flow, x0, criterion, thresholds, levels=True)]
+
+    def apart() -> list[odestop.ContinuousSolution]:
+        return [odestop.continuous_stopping_time(flow, x0, criterion, threshold) for threshold in thresholds]
+
+    return compare("thresholds", dimension, count, together, apart, list(flow.parameters()))
+
+
+def compare(
+    name: str, dimension: int, count: int, together: Solve, apart: Solve, parameters: list[Tensor]
+) -> Comparison:
+    """Run both sides in turn, gradients included."""
+    seconds: dict[str, list[float]] = {"together": [], "apart": []}
+    sides, times = {}, {}
+    for _ in range(REPETITIONS):
+        for side, solve in (("together", together), ("apart", apart)):
+            start = time.perf_counter()
+            solutions = solve()
+            for solution in solutions:
+                torch.autograd.grad(solution.time.sum(), parameters)
+            seconds[side].append(time.perf_counter() - start)
+            evaluations = sum(solution.stats.nfe for solution in solutions)
+            vjps = sum(solution.stats.vjps for solution in solutions)
+            sides[side] = Side(statistics.median(seconds[side]), evaluations, vjps)
+            times[side] = torch.cat([solution.time.detach().reshape(-1) for solution in solutions])
+    error = float(((times["together"] - times["apart"]) / times["apart"]).abs().max())
+    return Comparison(name, dimension, count, sides["together"], sides["apart"], error)
+
+
+def run(scale: str, console: Console) -> list[Comparison]:
+    """Run every comparison of a scale, with a progress bar."""
+    jobs: list[tuple[Callable[..., Comparison], tuple[int, int] | tuple[int, int, str]]] = []
+    for dimension in DIMENSIONS[scale]:
+        jobs += [(level_comparison, (dimension, count)) for count in LEVEL_COUNTS[scale]]
+        jobs += [
+            (batch_comparison, (dimension, count, spread))
+            for count in BATCH_SIZES[scale]
+            for spread in ("alike", "unlike")
+        ]
+    with Progress(console=console, transient=True) as progress:
+        return [job(*arguments) for job, arguments in progress.track(jobs, description="benchmark")]
+
+
+def as_table(comparisons: list[Comparison]) -> Table:
+    """The comparisons for reading."""
+    table = Table(title="T and ∇T, together against one at a time (float64, one thread, medians)")
+    for heading in ("question", "d", "count", "evaluations", "VJPs", "seconds", "ratio", "difference in T"):
+        table.add_column(heading, justify="left" if heading == "question" else "right")
+    for row in comparisons:
+        table.add_row(
+            row.name,
+            str(row.dimension),
+            str(row.count),
+            f"{row.together.evaluations} / {row.apart.evaluations}",
+            f"{row.together.vjps} / {row.apart.vjps}",
+            f"{row.together.seconds:.2f} / {row.apart.seconds:.2f}",
+            f"{row.ratio:.1f}",
+            f"{row.error:.0e}",
+        )
+    return table
+
+
+def as_json(comparisons: list[Comparison], scale: str) -> str:
+    """The comparisons with what they were run on."""
+    rows = [
+        {
+            "question": row.name,
+            "dimension": row.dimension,
+            "count": row.count,
+            "together": vars(row.together),
+            "apart": vars(row.apart),
+            "ratio": row.ratio,
+            "difference": row.error,
+        }
+        for row in comparisons
+    ]
+    return json.dumps({"rows": rows, "scale": scale, **provenance(CHECKOUT)}, indent=2)
+
+
+def main(
+    scale: Annotated[str, typer.Option(help="quick (about a minute) or full.")] = "quick",
+    output: Annotated[Path, typer.Option(help="Folder for benchmark.json.")] = Path("results"),
+) -> None:
+    """Measure what batching and many thresholds in one pass save."""
+    torch.set_num_threads(1)
+    console = Console()
+    comparisons = run(scale, console)
+    console.print(as_table(comparisons))
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "benchmark.json"
+    path.write_text(as_json(comparisons, scale), encoding="utf-8")
+    console.print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

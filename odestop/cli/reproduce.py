@@ -1,0 +1,66 @@
+"""``odestop reproduce``: the paper's figures and claims, from the experiments of a checkout."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import odestop
+
+
+class Target(StrEnum):
+    """What can be reproduced."""
+
+    FIGURE_1 = "fig1"
+    FIGURE_2 = "fig2"
+    FIGURE_5 = "fig5"
+    REAL_DATA = "real-data"
+    ALL = "all"
+
+
+class Scale(StrEnum):
+    """How large the grids are."""
+
+    QUICK = "quick"
+    PAPER = "paper"
+
+
+def reproduce(
+    target: Annotated[Target, typer.Argument(help="What to reproduce.")] = Target.ALL,
+    scale: Annotated[
+        Scale, typer.Option(help="quick: d up to 1000, minutes; paper: the paper's grid up to d = 10000.")
+    ] = Scale.QUICK,
+    output: Annotated[Path, typer.Option(help="Folder for figures, data and claims.")] = Path("results"),
+) -> None:
+    """Recompute the paper's figures and test its claims; figures, data and claims go to a folder."""
+    checkout = find_checkout()
+    if checkout is None:
+        typer.echo(
+            "Error: the experiments are not part of the installed package. Clone the odestop repository and run "
+            "odestop reproduce there.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
+    try:
+        from experiments.reproduce import reproduce as run
+    except ModuleNotFoundError as error:
+        typer.echo(f"Error: {error.name} is needed; install it with pip install 'odestop[experiments]'.", err=True)
+        raise typer.Exit(1) from error
+    run([target.value], scale.value, output, Console())
+
+
+def find_checkout() -> Path | None:
+    """Return the folder that holds the experiments: beside the package, or else the current one; None without."""
+    candidates = (Path(odestop.__file__).resolve().parent.parent, Path.cwd())
+    return next((folder for folder in candidates if _is_checkout(folder)), None)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return all((folder / file).is_file() for file in ("experiments/reproduce.py", "figures/style.py"))
