@@ -28,7 +28,6 @@ BATCH_SIZES = {"quick": (32,), "full": (32, 256)}
 DIMENSIONS = {"quick": (100,), "full": (100, 1000)}
 LEVEL_COUNTS = {"quick": (8,), "full": (8, 16)}
 REPETITIONS = 3
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def as_json(comparisons: list[Comparison], scale: str) -> str:
         }
         for row in comparisons
     ]
-    return json.dumps({"rows": rows, "scale": scale, **provenance(CHECKOUT)}, indent=2)
+    return json.dumps({"rows": rows, "scale": scale, **provenance()}, indent=2)
 
 
 def main(

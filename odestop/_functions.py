@@ -31,7 +31,8 @@ class TrackedFunction:
     evaluations
         Calls so far that computed a value; recomputations for a gradient are not among them.
     parameters
-        Tensors that require a gradient and enter the function other than through its arguments; known after `probe` or `learn`.
+        Tensors that require a gradient and enter the function other than through its arguments; known after `probe`
+        or `learn`.
     tracks_state
         Whether autograd sees the value depend on the state, the last argument; known after `probe` or `learn`.
     """

@@ -256,9 +256,7 @@ def _constant(step_size: float | int | Tensor) -> float | Tensor:
 
 
 def _gradients(total: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(
-        total, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
+    return torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 def _as_vectors(
@@ -268,9 +266,7 @@ def _as_vectors(
     parts = [[value] if isinstance(value, Tensor) else list(value) for value in (first, second)]
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in parts]
     if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"both arguments must hold tensors of the same shapes, got {shapes[0]} and {shapes[1]}"
-        )
+        raise ValueError(f"both arguments must hold tensors of the same shapes, got {shapes[0]} and {shapes[1]}")
     return _flattened(parts[0]), _flattened(parts[1])
 
 

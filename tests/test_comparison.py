@@ -54,9 +54,7 @@ def closed_form(rate: Tensor, x0: Tensor, threshold: float) -> ContinuousSolutio
 
 
 def discrete(rate: Tensor, x0: Tensor, threshold: float, h: float, **options: int) -> DiscreteSolution:
-    return discrete_stopping_time(
-        Euler(lambda t, x: -rate * x, h), x0, lambda x: x[..., 0], threshold, **options
-    )
+    return discrete_stopping_time(Euler(lambda t, x: -rate * x, h), x0, lambda x: x[..., 0], threshold, **options)
 
 
 @pytest.fixture
@@ -103,9 +101,7 @@ def test_a_batch_is_compared_by_the_sum_of_those_that_stopped_in_both(flow: Simp
 def test_solutions_stay_differentiable_after_a_comparison(flow: SimpleNamespace) -> None:
     continuous, stepped = closed_form(flow.rate, flow.single, 0.1), discrete(flow.rate, flow.single, 0.1, 0.1)
     first = compare_gradients(continuous, stepped, torch.tensor(0.1), flow.rate)
-    assert compare_gradients(continuous, stepped, 0.1, flow.rate).relative_error == pytest.approx(
-        first.relative_error
-    )
+    assert compare_gradients(continuous, stepped, 0.1, flow.rate).relative_error == pytest.approx(first.relative_error)
     continuous.time.backward()
     assert flow.rate.grad is not None
 

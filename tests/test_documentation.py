@@ -17,8 +17,7 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
     """Line number of the first line, and source, of each example on a page."""
     text = page.read_text(encoding="utf-8")
     return [
-        (text.count("\n", 0, match.start("code")), textwrap.dedent(match["code"]))
-        for match in BLOCK.finditer(text)
+        (text.count("\n", 0, match.start("code")), textwrap.dedent(match["code"])) for match in BLOCK.finditer(text)
     ]
 
 

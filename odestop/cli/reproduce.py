@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def reproduce(
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
     try:
+        for name in ("pandas", "sklearn"):
+            import_module(name)
         from experiments.reproduce import reproduce as run
     except ModuleNotFoundError as error:
         typer.echo(f"Error: {error.name} is needed; install it with pip install 'odestop[experiments]'.", err=True)

@@ -143,9 +143,7 @@ class Objective(nn.Module):
             if not gradient.requires_grad:
                 # The gradient of a linear function depends on nothing.
                 return torch.zeros_like(x)
-            return torch.autograd.grad(gradient, point, v, create_graph=create_graph, materialize_grads=True)[
-                0
-            ]
+            return torch.autograd.grad(gradient, point, v, create_graph=create_graph, materialize_grads=True)[0]
 
     def _own_tensors(self) -> list[Tensor]:
         """Parameters and buffers of this module and the modules in it."""
@@ -196,9 +194,7 @@ class _RememberedGradient:
 class _FunctionObjective(Objective):
     """The objective behind `Objective.from_function`."""
 
-    def __init__(
-        self, function: Callable[[Tensor], Tensor], *, dimension: int | None, minimum: float | None
-    ) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], *, dimension: int | None, minimum: float | None) -> None:
         super().__init__(dimension=dimension, minimum=minimum)
         self.function = check_callable("function", function, "(x) -> f(x)")
         self._may_remember = isinstance(function, nn.Module)

@@ -127,7 +127,5 @@ def _signs(labels: Tensor, features: Tensor) -> Tensor:
         raise ValueError(f"labels must have shape (n,) = ({len(features)},), got {tuple(labels.shape)}")
     values = set(labels.unique().tolist())
     if not (values <= {0, 1} or values <= {-1, 1}):
-        raise ValueError(
-            f"labels must all be in {{0, 1}} or all in {{-1, 1}}, got the values {sorted(values)}"
-        )
+        raise ValueError(f"labels must all be in {{0, 1}} or all in {{-1, 1}}, got the values {sorted(values)}")
     return torch.where(labels > 0, 1, -1).to(features)

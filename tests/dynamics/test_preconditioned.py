@@ -46,9 +46,7 @@ def test_numbers_for_the_diagonal_follow_the_dtype_of_the_objective(dtype):
 
 def test_gradients_reach_a_theta_stacked_into_the_diagonal():
     theta = torch.tensor(2.5, requires_grad=True)
-    flow = DiagonallyPreconditionedFlow(
-        DiagonalQuadratic([1.0, 4.0]), torch.stack([torch.tensor(1.0), theta])
-    )
+    flow = DiagonallyPreconditionedFlow(DiagonalQuadratic([1.0, 4.0]), torch.stack([torch.tensor(1.0), theta]))
     flow(torch.tensor(0.0), torch.ones(2)).sum().backward()
     assert float(theta.grad) == -4.0
 
@@ -90,9 +88,7 @@ def test_network_has_ten_parameters_per_coordinate(dimension):
 
 def test_coordinates_do_not_see_each_other():
     network = CoordinatewisePreconditioner(4, scale=1.0, dtype=DOUBLE)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda x: network(x, x, torch.tensor(0.5, dtype=DOUBLE)), random(4)
-    )
+    jacobian = torch.autograd.functional.jacobian(lambda x: network(x, x, torch.tensor(0.5, dtype=DOUBLE)), random(4))
     assert torch.equal(jacobian, torch.diag(jacobian.diagonal()))
     assert bool((jacobian.diagonal() != 0).all())
 
@@ -117,9 +113,7 @@ def test_flow_multiplies_the_gradient_by_the_diagonal():
     network = CoordinatewisePreconditioner(5, scale=0.5, dtype=DOUBLE)
     x, t = random(3, 5), random(3, 1, seed=4)
     gradient = quadratic.gradient(x)
-    torch.testing.assert_close(
-        PreconditionedFlow(quadratic, network)(t, x), -network(x, gradient, t) * gradient
-    )
+    torch.testing.assert_close(PreconditionedFlow(quadratic, network)(t, x), -network(x, gradient, t) * gradient)
 
 
 def test_derivatives_of_the_flow_in_state_time_and_every_parameter_are_right():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_an_installed_package_uses_the_checkout_in_the_current_folder(
     monkeypatch.setattr(odestop, "__file__", str(tmp_path / "odestop" / "__init__.py"))
     monkeypatch.chdir(ROOT)
     assert command.find_checkout() == ROOT
+
+
+def test_without_the_packages_that_it_needs_it_says_how_to_install_them(
+    app: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    result = CliRunner().invoke(app, ["fig1"])
+    assert result.exit_code == 1
+    assert "pip install 'odestop[experiments]'" in result.output
 
 
 def test_arguments_reach_the_experiments(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,7 @@ def test_autograd_gives_gradient_and_hessian_vector_product_for_any_batch(object
         gradient = objective.gradient(x)
         product = objective.hessian_vector_product(x, v)
     torch.testing.assert_close(gradient.detach(), objective.exact_gradient(x))
-    torch.testing.assert_close(
-        product.detach(), (12 * objective.weight * (x - objective.offset) ** 2 * v).detach()
-    )
+    torch.testing.assert_close(product.detach(), (12 * objective.weight * (x - objective.offset) ** 2 * v).detach())
     assert objective(x).shape == shape[:-1]
 
 

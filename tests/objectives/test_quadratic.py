@@ -34,9 +34,7 @@ def test_eigenbasis_is_orthogonal_and_diagonalises_the_matrix(build):
     quadratic = build(dtype=DOUBLE)
     eigenvectors = quadratic.from_eigenbasis(torch.eye(6, dtype=DOUBLE))
     torch.testing.assert_close(eigenvectors @ eigenvectors.mT, torch.eye(6, dtype=DOUBLE))
-    torch.testing.assert_close(
-        quadratic.multiply(eigenvectors), quadratic.eigenvalues[:, None] * eigenvectors
-    )
+    torch.testing.assert_close(quadratic.multiply(eigenvectors), quadratic.eigenvalues[:, None] * eigenvectors)
     x = torch.arange(24.0, dtype=DOUBLE).reshape(2, 2, 6)
     torch.testing.assert_close(quadratic.from_eigenbasis(quadratic.to_eigenbasis(x)), x)
 

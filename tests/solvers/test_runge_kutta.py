@@ -79,9 +79,7 @@ def test_each_trajectory_of_a_batch_takes_its_own_step(method):
     for row, fraction in enumerate((0.2, 0.5, 0.7, 1.0)):
         alone = one_step(method, t[row : row + 1], h[row : row + 1])
         for name in ("end", "end_slope", "error"):
-            torch.testing.assert_close(
-                getattr(together, name)[row], getattr(alone, name)[0], rtol=1e-14, atol=1e-17
-            )
+            torch.testing.assert_close(getattr(together, name)[row], getattr(alone, name)[0], rtol=1e-14, atol=1e-17)
         torch.testing.assert_close(dense[row], method.dense_output(alone)(double(fraction))[0])
 
 

@@ -27,11 +27,7 @@ every_tableau = pytest.mark.parametrize("tableau", TABLEAUS.values(), ids=TABLEA
 
 def grown(tree: Tree) -> set[Tree]:
     """All trees with one more leaf."""
-    taller = {
-        tuple(sorted((*tree[:i], child, *tree[i + 1 :])))
-        for i in range(len(tree))
-        for child in grown(tree[i])
-    }
+    taller = {tuple(sorted((*tree[:i], child, *tree[i + 1 :]))) for i in range(len(tree)) for child in grown(tree[i])}
     return taller | {tuple(sorted((*tree, ())))}
 
 

@@ -24,10 +24,12 @@ class Backsolve:
     This is the constant-memory adjoint of neural ODEs, here for research only.  Optimizers are dissipative flows: they
     forget where they came from, and what a mode decayed by forward, e^(ρT), its rounding errors and tolerances grow by
     backward.  On anything but short, mild problems the gradient is wrong, without a sign of it, or the reconstruction
-    fails.  Everything but the source of x(t) is shared with `ContinuousAdjoint`, so that the two differ by that alone.
+    fails: on a preconditioned 20-d quadratic of condition number 100, the default has an error of 5e-7 at Tρ = 4, 7e-5
+    at 12, 2e7 at 22, and nothing to show at 60.  Everything but the source of x(t) is shared with `ContinuousAdjoint`,
+    so that the two differ by that alone.
 
     * Cost: one vector-Jacobian product per evaluation of the backward steps, and three more per step for θ.
-    * Memory: needs one state per level only; the record of the forward solve is not read.
+    * Memory: one state per level would do; the states of the steps are not read.
     * Accuracy: ``rtol`` times e^(ρT), with ρ the largest decay rate.
     * First derivatives only.
 
@@ -38,7 +40,7 @@ class Backsolve:
     atol
         The same in absolute terms.
     max_steps
-        Step attempts allowed per trajectory.
+        Step attempts allowed per trajectory; a reconstruction that fails usually takes them all.
 
     Raises
     ------
@@ -63,7 +65,7 @@ class Backsolve:
 
     rtol: float = 1e-6
     atol: float = 0.0
-    max_steps: int = 10_000
+    max_steps: int = 2_000
 
     def __post_init__(self) -> None:
         check_positive("rtol", self.rtol)

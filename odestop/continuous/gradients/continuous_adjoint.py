@@ -38,10 +38,14 @@ class ContinuousAdjoint:
     * Cost: one vector-Jacobian product per evaluation of the backward steps, three more per step for θ, and the
       evaluations of the forward solve a second time for the dense output.
     * Memory: one state per accepted step, and the graph of one evaluation.
-    * Accuracy: the smaller of ``rtol`` and the forward solve's, times 1 to 1e2.  Unlike the discrete adjoint, it is
-      not the exact gradient of the number that was returned, and differs from it by the dense output's error.
+    * Accuracy: 0.1 to 10 times ``rtol``, down to a floor set by the forward solve, event and dense output included.
+      On a preconditioned 100-d quadratic of condition number 1e4 with ``rtol=1e-7`` forward, the default is within
+      4e-7 of the true gradient for 1.5 times the products of the discrete adjoint; the floor is 3e-7, which is no more
+      than the discrete adjoint's own error there.  The long steps of ``"dopri8"`` show their dense output: the floor
+      is 5e-8 where the discrete adjoint has 3e-9.  Unlike the latter, this is not the exact gradient of the number
+      that was returned.
     * When to use it: where one step's graph is too large to hold, where a rough gradient of a tight solve is enough,
-      or for a second opinion on the discrete adjoint.
+      or for a second opinion on the discrete adjoint, which is faster on short and middling solves.
     * First derivatives only.
 
     A method that takes fixed steps takes them backward as well, without error control.

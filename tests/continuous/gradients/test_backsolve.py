@@ -41,11 +41,11 @@ def test_the_error_grows_with_the_length_of_the_flow():
 
 
 def test_a_dissipative_flow_cannot_be_reconstructed():
-    # T ρ = 61: x grows by e^61 on its way back.
-    with pytest.raises(RuntimeError, match="adjoint equation"):
+    along, back = relative_errors(2e-3, ContinuousAdjoint(), Backsolve())
+    assert along < 1e-6  # measured 1e-7 at T ρ = 22
+    assert back > 1.0  # measured 2e7, without a sign of it
+    with pytest.raises(RuntimeError, match="max_steps = 60"):
         relative_errors(1e-4, Backsolve(max_steps=60))
-    (error,) = relative_errors(1e-4, ContinuousAdjoint())
-    assert error < 1e-6  # measured 2e-7
 
 
 def test_batches_levels_and_every_input_agree_with_the_discrete_adjoint():
@@ -72,12 +72,18 @@ def test_batches_levels_and_every_input_agree_with_the_discrete_adjoint():
 
 
 def test_a_reconstruction_that_blows_up_is_an_error():
-    # Backward, x' = -1e3 x³ escapes to infinity in finite time, just before the true start.
+    # Backward, x' = -1e3 x³ escapes to infinity in finite time, a little before the true start or after it.
     rate = torch.tensor(1e3, requires_grad=True, **DOUBLE)
     solution = odestop.continuous_stopping_time(
-        lambda t, x: -rate * x**3, torch.tensor([1e9], **DOUBLE), lambda x: x[..., 0], 1e-2, gradient=Backsolve()
+        lambda t, x: -rate * x**3,
+        torch.tensor([1e4], **DOUBLE),
+        lambda x: x[..., 0],
+        0.1,
+        t0=1.0,
+        rtol=1e-5,
+        gradient=Backsolve(),
     )
-    with pytest.raises(RuntimeError, match="adjoint equation"):
+    with pytest.raises(RuntimeError, match="resolution of time"):
         solution.time.backward()
 
 

@@ -112,23 +112,23 @@ def test_it_agrees_with_the_discrete_adjoint_on_a_nonlinear_flow(method, rtol, a
 
 
 def test_a_batch_with_levels_agrees_with_the_discrete_adjoint():
-    flow, criterion = preconditioned(5, 20.0)
+    flow, criterion = preconditioned(5, 10.0)
     x0 = torch.ones(4, 5, **DOUBLE) * torch.tensor([0.3, 1.0, 2.0, 1e-3], **DOUBLE)[:, None]
     x0.requires_grad_()
     # The last trajectory starts below all levels but one, and no trajectory reaches that one.
-    levels = torch.tensor([1e-2, -1.0, 0.2, 1e-3], requires_grad=True, **DOUBLE)
+    levels = torch.tensor([3e-2, -1.0, 0.2, 1e-2], requires_grad=True, **DOUBLE)
     t0 = torch.tensor([0.0, 0.5, -1.0, 0.0], requires_grad=True, **DOUBLE)
     weights = torch.rand(4, 4, **DOUBLE)
 
     def gradient(by):
         solution = odestop.continuous_stopping_time(
-            flow, x0, criterion, levels, t0=t0, t_max=60.0, levels=True, gradient=by
+            flow, x0, criterion, levels, t0=t0, t_max=20.0, levels=True, gradient=by
         )
         assert bool((solution.reached == torch.tensor([True, False, True, True])).all())
         loss = (weights * solution.time.where(solution.reached, 0.0)).sum() + solution.state[:, [0, 2, 3]].sum()
         return torch.autograd.grad(loss, [x0, levels, t0, *flow.parameters()])
 
-    measured, expected = gradient(ContinuousAdjoint(rtol=1e-8)), gradient(DiscreteAdjoint())
+    measured, expected = gradient(ContinuousAdjoint(rtol=1e-7)), gradient(DiscreteAdjoint())
     for one, other in zip(measured, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * float(other.abs().max()))
 
@@ -161,9 +161,9 @@ def test_a_tighter_tolerance_reduces_the_error_down_to_the_forward_solve():
     errors = [relative_error(gradient(ContinuousAdjoint(rtol=r)), exact) for r in (1e-2, 1e-4, 1e-6)]
     assert errors[0] > 10 * errors[1] > 100 * errors[2]
     floor = relative_error(gradient(ContinuousAdjoint(rtol=1e-8)), exact)
-    print(errors, floor)
-    assert errors[2] < 3e-6
-    assert 1e-9 < floor < 1e-6
+    # Measured 3e-4, 4e-6, 5e-8, and 3e-8.
+    assert errors[2] < 2e-7
+    assert 1e-9 < floor < 1e-7
 
 
 def test_it_counts_its_vector_jacobian_products():
