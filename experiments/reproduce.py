@@ -23,10 +23,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from experiments import figure_1, gradient_error, real_data, verification
+from experiments import dissipation, figure_1, gradient_error, real_data, verification
 from experiments.claims import JudgedClaim, Verdict, as_markdown, judge
 from experiments.grid import Cell, Tracker
 from experiments.provenance import provenance
+from figures import dissipation as dissipation_figure
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
 from figures import real_data as real_data_figure
 from figures.style import save
@@ -81,6 +82,16 @@ EXPERIMENTS: dict[str, Experiment] = {
             **asdict(real_data.GRIDS[scale]),
         },
     ),
+    "dissipation": Experiment(
+        dissipation.run,
+        lambda scale: {
+            "dimension": dissipation.DIMENSION,
+            "condition_number": dissipation.CONDITION_NUMBER,
+            "x0": "ones",
+            "seed": 0,
+            **asdict(dissipation.GRIDS[scale]),
+        },
+    ),
     "verification": Experiment(
         verification.run,
         lambda scale: {
@@ -104,6 +115,7 @@ DRAWINGS: dict[str, Drawing] = {
     "real_data": Drawing(
         "real_data", lambda tables: real_data_figure.draw(tables["real_data"], tables["real_data_orders"])
     ),
+    "dissipation": Drawing("dissipation", lambda tables: dissipation_figure.draw(tables["dissipation"])),
 }
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -111,6 +123,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "fig2": ("figure_2a", "figure_2b"),
     "fig5": ("figure_5a", "figure_5b"),
     "real-data": ("real_data",),
+    "dissipation": ("dissipation",),
     "all": tuple(DRAWINGS),
 }
 
@@ -121,7 +134,7 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     Parameters
     ----------
     targets
-        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data`` and ``all``; the last one verifies Theorem 1 and
+        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation`` and ``all``; the last one verifies Theorem 1 and
         Proposition 1 as well.
     scale
         ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.

@@ -21,6 +21,7 @@ class Target(StrEnum):
     FIGURE_2 = "fig2"
     FIGURE_5 = "fig5"
     REAL_DATA = "real-data"
+    DISSIPATION = "dissipation"
     ALL = "all"
 
 

@@ -91,7 +91,9 @@ def continuous_stopping_time(
     atol
         Local error allowed per step in absolute terms.
     gradient
-        ``"discrete_adjoint"``, or a gradient object such as ``odestop.gradients.DiscreteAdjoint(checkpoints=20)``.
+        ``"discrete_adjoint"`` (default), ``"continuous_adjoint"``, ``"forward_sensitivity"`` (few parameters),
+        ``"unrolled"`` (higher derivatives), ``"finite_difference"`` (for checking), ``"backsolve"`` (for research); or
+        an object of `odestop.gradients` with its knobs, such as ``DiscreteAdjoint(checkpoints=20)``.
     max_steps
         Step attempts allowed per trajectory.
     on_failure

@@ -25,7 +25,7 @@ def test_eight_levels_equal_eight_solves(batch):
     criterion = SquaredGradientNorm(objective)
     generator = torch.Generator().manual_seed(0)
     x0 = (1 + 0.3 * torch.randn(*batch, 6, generator=generator, **DOUBLE)).requires_grad_()
-    thresholds = torch.logspace(-1, -5, 8, **DOUBLE)[torch.randperm(8, generator=generator)].requires_grad_()
+    thresholds = torch.logspace(-1, -4, 8, **DOUBLE)[torch.randperm(8, generator=generator)].requires_grad_()
     inputs = [x0, thresholds, *flow.parameters()]
     weights = torch.rand(*batch, 8, generator=generator, **DOUBLE)
 

@@ -12,7 +12,13 @@ TOLERANCES = {
     "continuous_adjoint": 1e-5,
     "finite_difference": 1e-4,
 }
-COSTLY = {("learned preconditioner", "finite_difference"), ("Rosenbrock", "forward_sensitivity")}
+COSTLY = {
+    ("learned preconditioner", "finite_difference"),
+    ("Rosenbrock", "forward_sensitivity"),
+    ("Rosenbrock", "finite_difference"),
+    ("stiff linear, κ = 1e4", "forward_sensitivity"),
+    ("stiff linear, κ = 1e4", "finite_difference"),
+}
 
 
 @pytest.mark.parametrize("name", gradient_methods.QUESTIONS)

@@ -28,9 +28,11 @@ def test_all_promised_files_are_written(everything: tuple[Path, list[Path], str]
     data = {"figure_1a", "figure_1b", "gradient_error", "gradient_error_orders"} | {
         "real_data",
         "real_data_orders",
+        "dissipation",
         "verification",
     }
-    records = {f"{name}.json" for name in ("figure_1", "gradient_error", "real_data", "verification", "claims")}
+    experiments = ("figure_1", "gradient_error", "real_data", "dissipation", "verification")
+    records = {f"{name}.json" for name in (*experiments, "claims")}
     assert {path.name for path in written} == {
         *figures,
         *(f"{name}.csv" for name in data),

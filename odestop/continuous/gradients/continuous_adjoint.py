@@ -13,7 +13,7 @@ from odestop._validation import check_count, check_positive
 from odestop.continuous.dense_trajectory import DenseTrajectory, TrajectoryWindow
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
-from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
+from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, to_host
 from odestop.continuous.solution import ContinuousStats
@@ -175,12 +175,12 @@ class AdjointSweep:
         end = donate(event.end.detach(), usable).requires_grad_()
         value = self.problem.criterion.with_graph(end)
         parameters = self.problem.criterion.parameters
-        (criterion_gradient,) = _pulled_back(value, (end,), torch.ones_like(value), retain_graph=True)
+        (criterion_gradient,) = vector_jacobian_product(value, (end,), torch.ones_like(value), retain_graph=True)
         slope = self.problem.field_again(donate(self.problem.to_device(event.time), usable), end.detach())
         rate = torch.where(usable, (criterion_gradient * slope).sum(-1), 1.0)
         weight = torch.where(usable, (time_cotangent + (state_cotangent * slope).sum(-1)) / rate, 0.0)
         self.gradients.threshold[..., level] += weight
-        _add(self.gradients.criterion, _pulled_back(value, parameters, -weight))
+        _add(self.gradients.criterion, vector_jacobian_product(value, parameters, -weight))
         cotangent = state_cotangent - weight.unsqueeze(-1) * criterion_gradient
         return _Jump(rows, event.time, cotangent, end.detach())
 
@@ -292,7 +292,10 @@ class AdjointSweep:
             x, t = self._donated(self.state(time, y), time, rows)
             cotangent = torch.where(mask, weight * size.unsqueeze(-1) * self._adjoint(y), 0.0)
             self.stats.vjps += 1
-            _add(self.gradients.dynamics, _pulled_back(self.problem.field_with_graph(t, x), parameters, cotangent))
+            _add(
+                self.gradients.dynamics,
+                vector_jacobian_product(self.problem.field_with_graph(t, x), parameters, cotangent),
+            )
 
     def _field(self, elapsed: Tensor, y: Tensor) -> Tensor:
         """Slope of y, ``elapsed`` before the present times."""
@@ -301,7 +304,7 @@ class AdjointSweep:
         x = x.detach().requires_grad_()
         slope = self.problem.field_with_graph(t, x)
         self.stats.vjps += 1
-        (pulled_back,) = _pulled_back(slope, (x,), self._adjoint(y))
+        (pulled_back,) = vector_jacobian_product(slope, (x,), self._adjoint(y))
         return self.joined(pulled_back, -slope.detach())
 
     def _adjoint(self, y: Tensor) -> Tensor:
@@ -332,17 +335,6 @@ class _AlongDenseOutput(AdjointSweep):
 
     def state(self, time: Array, y: Tensor) -> Tensor:
         return self.window(time)
-
-
-def _pulled_back(
-    output: Tensor, inputs: Sequence[Tensor], cotangent: Tensor, *, retain_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Vector-Jacobian product, with zeros for inputs that do not enter."""
-    if not inputs or not output.requires_grad:
-        return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    return torch.autograd.grad(
-        output, inputs, cotangent, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
-    )
 
 
 def _add(totals: Sequence[Tensor], parts: Sequence[Tensor]) -> None:

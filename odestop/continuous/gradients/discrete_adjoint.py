@@ -7,7 +7,6 @@ itself: the gradient is exact for the number that was returned, up to the depend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
-from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
+from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
@@ -135,17 +134,16 @@ class _Sweep:
             return torch.zeros_like(self.problem.initial_state)
         end = donate(event.end, usable).detach().requires_grad_()
         value = self.problem.criterion.with_graph(end)
-        (criterion_gradient,) = _gradients(value, (end,), torch.ones_like(value), retain_graph=True)
+        (criterion_gradient,) = vector_jacobian_product(value, (end,), torch.ones_like(value), retain_graph=True)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
         rebuilt = self._rebuild(t, x, h)
-        (rate,) = _gradients(rebuilt, (h,), criterion_gradient, retain_graph=True)
-        (drift,) = _gradients(rebuilt, (h,), state_cotangent, retain_graph=True)
+        (rate,) = vector_jacobian_product(rebuilt, (h,), criterion_gradient, retain_graph=True)
+        (drift,) = vector_jacobian_product(rebuilt, (h,), state_cotangent, retain_graph=True)
         weight = torch.where(usable, (time_cotangent + drift) / torch.where(usable, rate, 1.0), 0.0)
         self.gradients.threshold[..., level] += weight
         self.gradients.t0 += time_cotangent
-        for total, part in zip(
-            self.gradients.criterion, _gradients(value, self.problem.criterion.parameters, -weight), strict=True
-        ):
+        criterion_parts = vector_jacobian_product(value, self.problem.criterion.parameters, -weight)
+        for total, part in zip(self.gradients.criterion, criterion_parts, strict=True):
             total += part
         return self._pull_through(rebuilt, x, t, state_cotangent - weight.unsqueeze(-1) * criterion_gradient)
 
@@ -157,7 +155,7 @@ class _Sweep:
         parameters = self.problem.dynamics.parameters
         self.stats.vjps += self.solver.evaluations_per_step
         times = (t,) if t.requires_grad else ()
-        state_part, *others = _gradients(end, (x, *times, *parameters), cotangent)
+        state_part, *others = vector_jacobian_product(end, (x, *times, *parameters), cotangent)
         if times:
             flat = self.gradients.t0.reshape(-1)
             flat[slice(None) if rows is None else rows] += others.pop(0).reshape(-1)
@@ -178,14 +176,3 @@ class _Sweep:
         t = donate(self.problem.to_device(time), rows).detach()
         h = torch.where(rows, self.problem.to_device(step_size), 0.0)
         return x.requires_grad_(), t.requires_grad_(self.problem.t0.requires_grad), h.requires_grad_()
-
-
-def _gradients(
-    output: Tensor, inputs: Sequence[Tensor], cotangent: Tensor, *, retain_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Vector-Jacobian product, with zeros for inputs that do not enter."""
-    if not inputs:
-        return ()
-    return torch.autograd.grad(
-        output, inputs, cotangent, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
-    )

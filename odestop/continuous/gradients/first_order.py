@@ -102,3 +102,14 @@ def _add_satisfied(
     satisfied = codes.to(time_cotangent.device).reshape(time_cotangent.shape)
     gradients.t0 += torch.where(satisfied, time_cotangent, 0.0).sum(-1)
     gradients.initial_state += torch.where(satisfied.unsqueeze(-1), state_cotangent, 0.0).sum(-2)
+
+
+def vector_jacobian_product(
+    output: Tensor, inputs: Sequence[Tensor], cotangent: Tensor, *, retain_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """(∂ output/∂ inputs)ᵀ cotangent, with zeros for inputs that do not enter."""
+    if not inputs or not output.requires_grad:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    return torch.autograd.grad(
+        output, inputs, cotangent, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
+    )
