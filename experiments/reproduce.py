@@ -134,8 +134,8 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     Parameters
     ----------
     targets
-        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation`` and ``all``; the last one verifies Theorem 1 and
-        Proposition 1 as well.
+        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation`` and ``all``; the last one verifies
+        Theorem 1 and Proposition 1 as well.
     scale
         ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.
     output
