@@ -7,7 +7,6 @@ to rounding, so that the stopping time has the order of the method and an exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,8 +149,7 @@ def _secant(slope: Array, change: Array, gap_change: Array, resolution: float) -
 
 def _criterion_rate(problem: StoppingProblem, event: Event) -> Array:
     """∇J·F at the event; nan for a criterion that carries no gradient."""
-    field: Callable[[Tensor, Tensor], Tensor] = problem.field
-    slope = field(problem.to_device(event.time), event.end)
+    slope = problem.field(problem.to_device(event.time), event.end)
     if not problem.criterion.tracks_state:
         return np.full_like(event.step_size, np.nan)
     state = event.end.detach().requires_grad_()

@@ -44,8 +44,8 @@ def continuous_stopping_time(
     t_max: float | int = math.inf,
     levels: bool = False,
     method: str | RungeKutta = "dopri5",
-    rtol: float = 1e-7,
-    atol: float = 1e-9,
+    rtol: float | int = 1e-7,
+    atol: float | int = 1e-9,
     gradient: str | GradientMethod = "discrete_adjoint",
     max_steps: int = 100_000,
     on_failure: str = "status",
@@ -131,15 +131,14 @@ def continuous_stopping_time(
     gradient_method = _resolve("gradient", gradient, GRADIENTS, GradientMethod)  # type: ignore[type-abstract]
     check_choice("on_failure", on_failure, ("status", "raise"))
     x0 = check_state("x0", x0)
+    problem = pose(dynamics, x0, criterion, threshold, t0, levels=levels)
     settings = SolveSettings(
         rtol=max(check_positive("rtol", rtol), 10.0 * torch.finfo(x0.dtype).eps),
         atol=check_positive("atol", atol, allow_zero=True),
-        t_max=t_max,
+        t_max=check_horizon(t_max, problem.t0),
         max_steps=check_count("max_steps", max_steps),
         keep_every=gradient_method.checkpoints if isinstance(gradient_method, DiscreteAdjoint) else 1,
     )
-    problem = pose(dynamics, x0, criterion, threshold, t0, levels=levels)
-    check_horizon(t_max, problem.t0)
     solve = solve_forward(problem, solver, settings)
     stats = ContinuousStats(
         nfe=problem.dynamics.evaluations,
@@ -226,13 +225,14 @@ def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[
     return value
 
 
-def check_horizon(t_max: float | int, t0: Tensor) -> None:
-    """Raise unless the horizon is later than every trajectory's start."""
+def check_horizon(t_max: float | int, t0: Tensor) -> float:
+    """Return the horizon as a float if it is later than every trajectory's start."""
     if isinstance(t_max, bool) or not isinstance(t_max, (int, float)) or math.isnan(t_max):
         raise ValueError(f"t_max must be a number or inf, got {t_max!r}")
     latest = float(t0.detach().max())
     if t_max <= latest:
         raise ValueError(f"t_max must be later than t0 = {latest}, got {t_max}")
+    return float(t_max)
 
 
 def _warn_of_tangency(solve: ForwardSolve, rate: np.ndarray) -> None:

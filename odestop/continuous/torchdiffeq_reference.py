@@ -27,11 +27,11 @@ def torchdiffeq_stopping_time(
     t0: float | int | Tensor = 0.0,
     t_max: float | int = math.inf,
     method: str = "dopri5",
-    rtol: float = 1e-7,
-    atol: float = 1e-9,
+    rtol: float | int = 1e-7,
+    atol: float | int = 1e-9,
     max_steps: int = 100_000,
-    max_step_size: float = math.inf,
-    event_scale: float = 1.0,
+    max_step_size: float | int = math.inf,
+    event_scale: float | int = 1.0,
 ) -> ContinuousSolution:
     """Answer `continuous_stopping_time` with torchdiffeq's ``odeint_event``.
 
@@ -79,13 +79,13 @@ def torchdiffeq_stopping_time(
     check_positive("atol", atol)
     check_count("max_steps", max_steps)
     problem = pose(dynamics, x0, criterion, threshold, t0)
-    check_horizon(t_max, problem.t0)
+    t_max = check_horizon(t_max, problem.t0)
     _refuse_unsupported_gradients(problem)
     options: dict[str, float | int] = {"max_num_steps": max_steps}
     if math.isfinite(max_step_size):
         options["max_step"] = check_positive("max_step_size", max_step_size)
     solver_arguments = {"method": method, "rtol": rtol, "atol": atol, "options": options}
-    rows = _Rows(problem, event_scale, t_max, solver_arguments)
+    rows = _Rows(problem, float(event_scale), t_max, solver_arguments)
     size = problem.initial_state.shape[-1]
     starts = problem.initial_state.reshape(-1, size)
     answers = [rows.solve(start, index) for index, start in enumerate(starts)]

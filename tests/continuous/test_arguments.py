@@ -67,3 +67,11 @@ def test_an_exception_inside_the_dynamics_says_what_it_was_called_with():
     with pytest.raises(RuntimeError) as failure:
         solve(dynamics=field, x0=torch.ones(3, 2, **DOUBLE))
     assert "t has shape (*batch, 1)" in failure.value.__notes__[0]
+
+
+def test_whole_numbers_are_as_good_as_floats():
+    for solver in (odestop.continuous_stopping_time, odestop.torchdiffeq_stopping_time):
+        solution = solver(
+            lambda t, x: -x, torch.ones(1, **DOUBLE), lambda x: x[..., 0] + 1, 2 - 1 / 2, t0=0, t_max=5, atol=1
+        )
+        assert bool(solution.reached)
