@@ -1,0 +1,103 @@
+"""What the tolerances and the step cap buy: ``python -m experiments.tolerances``.
+
+Errors are relative, against a solve at rtol 1e-11 that stays below 0.6 of the stability limit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+import odestop
+from odestop.solvers import DormandPrince5
+
+DIMENSION = 100
+TOLERANCES = ((1e-3, 1e-5), (1e-5, 1e-7), (1e-7, 1e-9), (1e-9, 1e-11), (1e-10, 1e-12))
+THRESHOLDS = (1e-3, 1e-5)
+CONDITION_NUMBERS = (1e2, 1e3, 1e4)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """T, ∇T for the parameters of the preconditioner, and the evaluations they took."""
+
+    time: float
+    gradient: Tensor
+    evaluations: int
+
+
+@functools.cache
+def answer(condition_number: float, threshold: float, rtol: float, atol: float, fraction: float) -> Answer:
+    """Solve the problem of Figure 2 with the step kept below ``fraction`` of the stability limit."""
+    objective = odestop.objectives.Quadratic.with_condition_number(
+        DIMENSION, condition_number, seed=0, dtype=torch.float64
+    )
+    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(DIMENSION, seed=1, dtype=torch.float64)
+    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
+    solution = odestop.continuous_stopping_time(
+        flow,
+        torch.ones(DIMENSION, dtype=torch.float64),
+        odestop.criteria.SquaredGradientNorm(objective),
+        threshold,
+        rtol=rtol,
+        atol=atol,
+        method=DormandPrince5(stability_fraction=fraction),
+    )
+    parts = torch.autograd.grad(solution.time, list(flow.parameters()))
+    return Answer(solution.time.item(), torch.cat([part.reshape(-1) for part in parts]), solution.stats.nfe)
+
+
+def errors(condition_number: float, threshold: float, measured: Answer) -> tuple[float, float]:
+    """Relative errors of T and ∇T."""
+    exact = answer(condition_number, threshold, 1e-11, 1e-14, 0.6)
+    error = float((measured.gradient - exact.gradient).norm() / exact.gradient.norm())
+    return abs(measured.time / exact.time - 1.0), error
+
+
+def tolerance_table() -> Table:
+    """Worst errors over the thresholds at condition number 100, and the most evaluations."""
+    table = Table("rtol, atol", "error of T", "error of ∇T", "evaluations", title="condition number 100")
+    for rtol, atol in TOLERANCES:
+        answers = [answer(1e2, threshold, rtol, atol, 0.95) for threshold in THRESHOLDS]
+        worst = [errors(1e2, *pair) for pair in zip(THRESHOLDS, answers, strict=True)]
+        time, gradient = (max(column) for column in zip(*worst, strict=True))
+        most = max(each.evaluations for each in answers)
+        table.add_row(f"{rtol:.0e}, {atol:.0e}", f"{time:.0e}", f"{gradient:.0e}", str(most))
+    return table
+
+
+def cap_table() -> Table:
+    """Errors of ∇T and evaluations with and without the step cap, at threshold 1e-5."""
+    table = Table("condition", "rtol", "error, capped", "error, uncapped", "evaluations, capped / uncapped")
+    with Progress(transient=True) as progress:
+        cells = [(condition, rtol) for condition in CONDITION_NUMBERS for rtol in (1e-5, 1e-7)]
+        for condition, rtol in progress.track(cells, description="step cap"):
+            capped, uncapped = (answer(condition, 1e-5, rtol, 1e-2 * rtol, cap) for cap in (0.95, math.inf))
+            table.add_row(
+                f"{condition:.0e}",
+                f"{rtol:.0e}",
+                f"{errors(condition, 1e-5, capped)[1]:.0e}",
+                f"{errors(condition, 1e-5, uncapped)[1]:.0e}",
+                f"{capped.evaluations} / {uncapped.evaluations}",
+            )
+    return table
+
+
+def main() -> None:
+    """Measure the accuracy of T and ∇T against the tolerances, and what the step cap does for ∇T."""
+    torch.set_num_threads(1)
+    console = Console()
+    console.print(tolerance_table())
+    console.print(cap_table())
+
+
+if __name__ == "__main__":
+    typer.run(main)
