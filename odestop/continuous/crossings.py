@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,9 +32,9 @@ class Crossing:
     start_time
         t at the start of that step.
     gap, end_gap
-        J - ε at the start of the step and at ``end_fraction`` of it: positive, and not positive.
+        J - ε, or ε - J for a rise, at the start of the step and at ``end_fraction`` of it: positive, and not positive.
     end_fraction
-        Fraction of the step by which J had fallen to ε.
+        Fraction of the step by which J had come to ε.
     """
 
     rows: Array
@@ -52,20 +54,23 @@ class TakenStep:
     ----------
     step
         The step itself.
-    index, start_time, value, end_value
-        Its place in the record, t at its start, and J at its two ends, each of shape (n,); nan values where a
-        trajectory has taken no step yet.
+    index, start_time, step_size, value, end_value
+        Its place in the record, t at its start, its size, and J at its two ends, each of shape (n,).
     """
 
     step: Step
     index: Array
     start_time: Array
+    step_size: Array
     value: Array
     end_value: Array
 
 
 class CrossingLog:
     """Collects the first crossing of every level by every trajectory.
+
+    The ends of a step show most crossings.  A dip to the level that is over before the step ends shows on the dense
+    output; it is looked for where a level is no further away than J has lately moved in a step.
 
     Parameters
     ----------
@@ -78,7 +83,8 @@ class CrossingLog:
     def __init__(self, problem: StoppingProblem, solver: RungeKutta, thresholds: Array) -> None:
         self._problem, self._solver, self._thresholds = problem, solver, thresholds
         self.crossings: list[Crossing | None] = [None] * thresholds.shape[1]
-        self._previous: TakenStep | None = None
+        n = len(thresholds)
+        self._variation, self._step_size = np.full(n, np.inf), np.ones(n)
 
     def look(self, taken: TakenStep, rows: Array, pending: Array) -> Array:
         """Find the levels that the given trajectories cross in this step.
@@ -97,50 +103,70 @@ class CrossingLog:
         Array
             Levels crossed now, shape (n, levels).
         """
-        found = np.zeros_like(pending)
         if not rows.any():
-            return found
-        for level in range(pending.shape[1]):
-            gap = taken.end_value - self._thresholds[:, level]
-            crossed = rows & pending[:, level] & (gap <= 0.0)
-            if crossed.any():
-                self._note(level, crossed, taken, gap, np.ones_like(gap))
-            found[:, level] = crossed
-        self._look_between(taken, rows, pending & ~found, found)
-        self._previous = merge_taken(self._problem, rows, taken, self._previous)
+            return np.zeros_like(pending)
+        found = rows[:, None] & pending & (self._gaps(taken.end_value) <= 0.0)
+        for level in np.flatnonzero(found.any(axis=0)).tolist():
+            gap = self._gaps(taken.end_value)[:, level]
+            self._note(level, found[:, level], taken, gap, np.ones_like(gap))
+        near = rows[:, None] & pending & ~found & self._within_reach(taken, rows)
+        return found | self._look_inside(taken, near) if near.any() else found
+
+    def _gaps(self, value: Array) -> Array:
+        """J - ε, positive on the side of the level that a trajectory comes from, shape (n, levels)."""
+        return self._problem.orientation * (value[:, None] - self._thresholds)
+
+    def _within_reach(self, taken: TakenStep, rows: Array) -> Array:
+        """Whether a turn of J inside the step could take it to a level, shape (n, levels).
+
+        At a minimum J moves with the square of the step size, so a longer step than the last one reaches further.
+        """
+        growth = np.maximum(taken.step_size / self._step_size, 1.0) ** 2
+        moved = np.abs(taken.end_value - taken.value)
+        variation = np.maximum(moved, self._variation * growth)
+        remembered = np.where(np.isfinite(variation), np.maximum(moved, 0.5 * variation), moved)
+        self._variation = np.where(rows, remembered, self._variation)
+        self._step_size = np.where(rows, taken.step_size, self._step_size)
+        nearest = np.minimum(self._gaps(taken.value), self._gaps(taken.end_value))
+        return nearest <= variation[:, None]
+
+    def _look_inside(self, taken: TakenStep, near: Array) -> Array:
+        """Search the step for dips, between points where J is lower than at their neighbours."""
+        found = np.zeros_like(near)
+        value_at = self._values_inside(taken)
+        edge = self._problem.resolution ** (1 / 3)
+        fractions = (0.0, edge, 1 / 3, 2 / 3, 1.0 - edge, 1.0)
+        inside = [value_at(np.full_like(taken.value, fraction)) for fraction in fractions[1:-1]]
+        gaps = [self._gaps(value) for value in (taken.value, *inside, taken.end_value)]
+        for i, level in itertools.product(range(1, len(inside) + 1), range(near.shape[1])):
+            left, middle, right = (gap[:, level] for gap in gaps[i - 1 : i + 2])
+            wanted = near[:, level] & ~found[:, level] & (middle < left) & (middle <= right)
+            if wanted.any():
+                bracket = fractions[i - 1], fractions[i + 1]
+                found[:, level] |= self._search(level, taken, bracket, left, right, wanted)
         return found
 
-    def _look_between(self, taken: TakenStep, rows: Array, pending: Array, found: Array) -> None:
-        """Search for dips where J turned: it fell before this step's start and rises by its end.
+    def _values_inside(self, taken: TakenStep) -> Callable[[Array], Array]:
+        """J on the dense output, as a function of the fraction of the step."""
+        problem, step = self._problem, taken.step
+        dense, start_time = self._solver.dense_output(step), problem.to_device(taken.start_time)
 
-        The minimum lies in the previous step or in this one.
-        """
-        previous = self._previous
-        before = np.full_like(taken.value, np.nan) if previous is None else previous.value
-        turned = rows & (np.isnan(before) | (before >= taken.value)) & (taken.end_value > taken.value)
-        if not turned.any():
-            return
-        reach = np.fmax(np.nan_to_num(before, nan=-np.inf), taken.end_value) - taken.value
-        for level in range(pending.shape[1]):
-            wanted = turned & pending[:, level] & (taken.value - self._thresholds[:, level] <= reach)
-            for candidate in (previous, taken):
-                if candidate is not None and wanted.any():
-                    dipped = self._search(level, candidate, wanted & np.isfinite(candidate.value))
-                    found[:, level] |= dipped
-                    wanted &= ~dipped
+        def value_at(fraction: Array) -> Array:
+            on_device = problem.to_device(fraction)
+            return to_host(problem.criterion(start_time + on_device * step.step_size, dense(on_device)))[0]
 
-    def _search(self, level: int, taken: TakenStep, wanted: Array) -> Array:
-        """Rows whose J dips below the level inside the step."""
-        if not wanted.any():
-            return wanted
-        problem, dense = self._problem, self._solver.dense_output(taken.step)
-        threshold = problem.threshold[..., level]
+        return value_at
+
+    def _search(
+        self, level: int, taken: TakenStep, bracket: tuple[float, float], left: Array, right: Array, wanted: Array
+    ) -> Array:
+        """Rows whose J dips to the level inside the bracket, at whose ends its gap is ``left`` and ``right``."""
+        value_at = self._values_inside(taken)
 
         def gap(fraction: Array) -> Array:
-            return to_host(problem.criterion(dense(problem.to_device(fraction))) - threshold)[0]
+            return self._gaps(value_at(fraction))[:, level]
 
-        epsilon = self._thresholds[:, level]
-        fraction = dip_below_zero(gap, taken.value - epsilon, taken.end_value - epsilon, wanted)
+        fraction = dip_below_zero(gap, *bracket, left, right, wanted)
         dipped = ~np.isnan(fraction)
         if dipped.any():
             fraction = np.where(dipped, fraction, 1.0)
@@ -148,7 +174,7 @@ class CrossingLog:
         return dipped
 
     def _note(self, level: int, rows: Array, taken: TakenStep, end_gap: Array, end_fraction: Array) -> None:
-        gap = taken.value - self._thresholds[:, level]
+        gap = self._gaps(taken.value)[:, level]
         new = Crossing(rows, taken.step, taken.index, taken.start_time, gap, end_gap, end_fraction)
         self.crossings[level] = _merge_crossings(self._problem, new, self.crossings[level])
 
@@ -160,16 +186,6 @@ def _merge_crossings(problem: StoppingProblem, new: Crossing, old: Crossing | No
     names = ("index", "start_time", "gap", "end_gap", "end_fraction")
     merged = (np.where(new.rows, getattr(new, name), getattr(old, name)) for name in names)
     return Crossing(new.rows | old.rows, _merge_steps(problem, new.rows, new.step, old.step), *merged)
-
-
-def merge_taken(problem: StoppingProblem, rows: Array, new: TakenStep, old: TakenStep | None) -> TakenStep:
-    """``new`` in the given rows, ``old`` elsewhere."""
-    if old is None:
-        unknown = np.where(rows, new.value, np.nan)
-        return TakenStep(new.step, new.index, new.start_time, unknown, new.end_value)
-    names = ("index", "start_time", "value", "end_value")
-    merged = (np.where(rows, getattr(new, name), getattr(old, name)) for name in names)
-    return TakenStep(_merge_steps(problem, rows, new.step, old.step), *merged)
 
 
 def _merge_steps(problem: StoppingProblem, rows: Array, new: Step, old: Step) -> Step:

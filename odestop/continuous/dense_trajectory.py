@@ -136,8 +136,8 @@ class DenseTrajectory:
         solve, n = self._solve, self._solve.accepted.size
         complete = np.isfinite(solve.time).all(axis=1)
         last_time = np.where(np.isfinite(solve.time), solve.time, -np.inf).max(axis=1)
-        start_time = np.stack([*(step.start_time for step in solve.steps), self.start_times])
-        size = np.stack([*(step.step_size for step in solve.steps), np.zeros(n)])
+        start_time = np.stack([*(start_time for start_time, _ in solve.steps.times), self.start_times])
+        size = np.stack([*(step_size for _, step_size in solve.steps.times), np.zeros(n)])
         last_start = self._problem.initial_state.detach()
         for event in solve.events:
             if event is None:
@@ -146,9 +146,6 @@ class DenseTrajectory:
             start_time[-1] = np.where(rows, event.start_time, start_time[-1])
             size[-1] = np.where(rows, event.step_size, size[-1])
             last_start = torch.where(self._problem.row_mask(rows).unsqueeze(-1), event.start, last_start)
-        # A dip below the level is noticed after the step that contains it, when that step is in the record already.
-        overtaken = complete & (size[-1] > 0) & (start_time[:-1] >= start_time[-1])
-        size[:-1][overtaken] = 0.0
         return _Record(start_time, size, last_start)
 
     def _check_range(self, times: Array) -> None:

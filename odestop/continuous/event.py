@@ -39,9 +39,9 @@ class Event:
     start_time, step_size
         t_k and h' = T - t_k, shape (n,).
     rate
-        dJ/dt = ∇J·F at the event, shape (n,).
+        dJ/dt = ∇J·F + ∂J/∂t at the event, shape (n,).
     tangential
-        Whether dJ/dt is too small for a gradient, beside the mean rate of fall over the last step.
+        Whether dJ/dt is too small for a gradient, beside the mean rate over the last step.
     """
 
     rows: Array
@@ -59,36 +59,38 @@ class Event:
         return self.start_time + self.step_size
 
 
-def locate_event(problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, threshold: Tensor) -> Event:
-    """Locate the events of one level, ``threshold`` of shape (*batch,)."""
-    search = _Search(problem, solver, crossing, threshold)
+def locate_event(problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, level: int) -> Event:
+    """Locate the events of one level."""
+    search = _Search(problem, solver, crossing, level)
     event = search.settled(search.on_dense_output())
     rate = _criterion_rate(problem, event)
-    tangential = event.rows & (np.abs(rate) * event.step_size <= problem.resolution**0.5 * crossing.gap)
+    tangential = event.rows & (np.abs(rate) <= problem.resolution**0.5 * search.mean_rate(event.step_size))
     return replace(event, rate=rate, tangential=tangential)
 
 
 class _Search:
     """The two stages of `locate_event`."""
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, threshold: Tensor) -> None:
-        self.problem, self.solver, self.crossing, self.threshold = problem, solver, crossing, threshold
+    def __init__(self, problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, level: int) -> None:
+        self.problem, self.solver, self.crossing = problem, solver, crossing
+        self.threshold, self.orientation = problem.threshold[..., level], problem.orientation[:, level]
         self.rows = crossing.rows
         (whole_step,) = to_host(crossing.step.step_size)
         self.whole_step = np.where(self.rows, whole_step, 1.0)
         self.dense = solver.dense_output(crossing.step)
         self.start_time = problem.to_device(crossing.start_time)
 
-    def gap(self, state: Tensor) -> Array:
-        """log(J/ε) where that is defined, for a decay is nearly linear in it; J - ε elsewhere."""
-        value, threshold = self.problem.criterion(state), self.threshold
+    def gap(self, elapsed: Tensor, state: Tensor) -> Array:
+        """log(J/ε) where that is defined, for a decay is nearly linear in it; J - ε elsewhere; positive before T."""
+        value, threshold = self.problem.criterion(self.start_time + elapsed, state), self.threshold
         positive = (value > 0) & (threshold > 0)
         ratio = torch.where(positive, value, 1.0) / torch.where(positive, threshold, 1.0)
         scaled = torch.where(positive, torch.log(ratio), value - threshold)
-        return np.where(self.rows, to_host(scaled)[0], 0.0)
+        return np.where(self.rows, self.orientation * to_host(scaled)[0], 0.0)
 
     def dense_gap(self, fraction: Array) -> Array:
-        return self.gap(self.dense(self.problem.to_device(fraction)))
+        on_device = self.problem.to_device(fraction)
+        return self.gap(on_device * self.crossing.step.step_size, self.dense(on_device))
 
     def on_dense_output(self) -> Array:
         """Step size to the event, to the accuracy of the dense output."""
@@ -102,13 +104,21 @@ class _Search:
         """State and gap at the end of the step with size h."""
         step, h_tensor = self.crossing.step, self.problem.to_device(h)
         end, _ = self.solver.advance(self.problem.field, self.start_time, step.start, h_tensor, step.slopes[0])
-        return end, self.gap(end)
+        return end, self.gap(h_tensor, end)
 
     def slope(self, h: Array) -> Array:
         """d(gap)/dh along the dense output, by a one-sided difference."""
         width = self.problem.resolution**0.5
         fraction = h / self.whole_step
         return (self.dense_gap(fraction) - self.dense_gap(fraction - width)) / (width * self.whole_step)
+
+    def mean_rate(self, h: Array) -> Array:
+        """Mean rate at which J came to ε; over more of the step where that is but rounding away from its start."""
+        crossing = self.crossing
+        bracket = crossing.end_fraction * self.whole_step
+        rounding = 1e3 * self.problem.resolution * np.abs(to_host(self.threshold)[0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(crossing.gap > rounding, crossing.gap / h, (crossing.gap - crossing.end_gap) / bracket)
 
     def settled(self, guess: Array) -> Event:
         """Secant iteration on h', kept inside the bracket, until J = ε to rounding or no further progress."""
@@ -148,11 +158,14 @@ def _secant(slope: Array, change: Array, gap_change: Array, resolution: float) -
 
 
 def _criterion_rate(problem: StoppingProblem, event: Event) -> Array:
-    """∇J·F at the event; nan for a criterion that carries no gradient."""
-    slope = problem.field(problem.to_device(event.time), event.end)
+    """∇J·F + ∂J/∂t at the event; nan for a criterion that carries no gradient."""
+    time = problem.to_device(event.time)
+    slope = problem.field(time, event.end)
     if not problem.criterion.tracks_state:
         return np.full_like(event.step_size, np.nan)
-    state = event.end.detach().requires_grad_()
-    value = problem.criterion.with_graph(state)
-    (gradient,) = torch.autograd.grad(value, state, torch.ones_like(value))
-    return to_host((gradient * slope).sum(-1))[0]
+    time, state = time.requires_grad_(), event.end.detach().requires_grad_()
+    value = problem.criterion.with_graph(time, state)
+    gradient, drift = torch.autograd.grad(
+        value, (state, time), torch.ones_like(value), allow_unused=True, materialize_grads=True
+    )
+    return to_host((gradient * slope).sum(-1) + drift)[0]

@@ -128,6 +128,10 @@ class _Integration:
         """Trajectories that still have such levels, shape (n,)."""
         return np.any(self.pending, axis=-1)
 
+    def gaps(self) -> Array:
+        """J - ε where every trajectory is, shape (n, levels)."""
+        return self.value[:, None] - self.thresholds
+
     def finish(self, rows: Array, status: StoppingStatus) -> None:
         """Give the pending levels of ``rows``, shape (n,) or (n, levels), their status."""
         rows = rows if rows.ndim == 2 else rows[:, None]
@@ -139,7 +143,7 @@ class _Integration:
         finite = torch.isfinite(self.slope).all(-1) & torch.isfinite(value)
         self.value, start_finite = to_host(value, finite.to(value.dtype))
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
-        self.finish(self.value[:, None] <= self.thresholds, StoppingStatus.ALREADY_SATISFIED)
+        self.finish(self.problem.orientation * self.gaps() <= 0.0, StoppingStatus.ALREADY_SATISFIED)
         self.rest = RestDetector(self.problem, self.settings.atol, self.value)
         self.radius = np.zeros_like(self.t)
         if self.solver.fixed_step_size is not None:
@@ -174,12 +178,12 @@ class _Integration:
         step, value_tensor = self._take(h)
         value, error, displacement, size = self._measure(step, value_tensor)
         acceptable = self.active & np.isfinite(value) & (error <= 1.0)
-        taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, self.value, value)
+        taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, h, self.value, value)
         self.finish(self.log.look(taken, acceptable, self.pending), StoppingStatus.REACHED)
         going_on = acceptable & self.active
         self._adopt(step, h, value, going_on, at_horizon)
-        nearest = np.where(self.pending, self.thresholds, -np.inf).max(axis=-1)
-        at_rest = self.rest.resting(going_on, self.x, self.value, nearest, displacement, size)
+        gaps = np.where(self.pending, self.gaps(), np.inf)
+        at_rest = self.rest.resting(going_on, self.x, self.value, gaps, displacement, size)
         self.finish(at_rest, StoppingStatus.STATIONARY)
         self._control(h, error, acceptable)
         self.last_finite = np.isfinite(error) & np.isfinite(value)
@@ -200,7 +204,7 @@ class _Integration:
         t, h_tensor = problem.to_device(self.t), problem.to_device(h)
         if not problem.worth_selecting(self.active):
             step = self.solver.step(problem.field, t, self.x, h_tensor, self.slope)
-            return step, problem.criterion(step.end)
+            return step, problem.criterion(t + h_tensor, step.end)
         rows = torch.from_numpy(np.flatnonzero(self.active)).to(self.x.device)
         t, h_rows = t.reshape(-1)[rows], h_tensor.reshape(-1)[rows]
         part = self.solver.step(problem.field, t, select(self.x, rows), h_rows, select(self.slope, rows))
@@ -213,8 +217,8 @@ class _Integration:
             step_size=h_tensor,
             slopes=tuple(scatter(slope, rows, still) for slope in part.slopes),
         )
-        value = problem.to_device(self.value).reshape(-1).index_copy(0, rows, problem.criterion(part.end))
-        return step, value.reshape(problem.batch)
+        ends = problem.criterion(t + h_rows, part.end)
+        return step, problem.to_device(self.value).reshape(-1).index_copy(0, rows, ends).reshape(problem.batch)
 
     def _measure(self, step: Step, value_tensor: Tensor) -> tuple[Array, Array, Array, Array]:
         """J at the end, error relative to the tolerances, distance from the mark, and size of the state."""
@@ -278,7 +282,7 @@ class _Integration:
             at_start = problem.row_mask(satisfied[:, level]).unsqueeze(-1)
             state, event = torch.where(at_start, problem.initial_state, self.x), None
             if crossing is not None:
-                event = locate_event(problem, self.solver, crossing, problem.threshold[..., level])
+                event = locate_event(problem, self.solver, crossing, level)
                 time[event.rows, level] = event.time[event.rows]
                 state = torch.where(problem.row_mask(event.rows).unsqueeze(-1), event.end, state)
                 codes[event.tangential, level] = StoppingStatus.TANGENTIAL.code

@@ -20,7 +20,7 @@ class StoppingProblem:
     Attributes
     ----------
     dynamics, criterion
-        F and J.
+        F(t, x), with t of shape () or (*batch, 1), and J(t, x), with t of shape (*batch,).
     initial_state
         Shape (*batch, d).
     threshold
@@ -28,7 +28,9 @@ class StoppingProblem:
     t0
         Shape (*batch,), like ε in the dtype and on the device of the state.
     initial_slope, initial_value
-        F(t0, x0) and J(x0).
+        F(t0, x0) and J(t0, x0).
+    orientation
+        +1 where the event is a fall of J to the level, -1 where it is a rise, shape (n, levels).
     separable
         Whether F and J were seen to treat the rows of a batch alike and apart, so that any selection of rows may be
         evaluated alone.  Parameters that differ per trajectory, for example, tie a row to its place.
@@ -41,6 +43,7 @@ class StoppingProblem:
     t0: Tensor
     initial_slope: Tensor
     initial_value: Tensor
+    orientation: np.ndarray
     separable: bool = False
 
     @property
@@ -87,7 +90,7 @@ class StoppingProblem:
         x, t = self.initial_state.detach(), self.t0.detach()
         for function, evaluate in (
             (self.dynamics, lambda x: self.dynamics.with_graph(broadcast_time(t), x)),
-            (self.criterion, self.criterion.with_graph),
+            (self.criterion, lambda x: self.criterion.with_graph(t, x)),
         ):
             if function.tracks_state:
                 continue
@@ -116,9 +119,9 @@ def is_separable(
     if value.numel() < 4:
         return False
     rows = torch.tensor([value.numel() - 1, 0], device=x.device)
-    x, slope, value = select(x, rows), select(slope, rows), value.reshape(-1)[rows]
+    x, t, slope, value = select(x, rows), t.reshape(-1)[rows], select(slope, rows), value.reshape(-1)[rows]
     try:
-        alone = dynamics.again(broadcast_time(t.reshape(-1)[rows]), x), criterion.again(x)
+        alone = dynamics.again(broadcast_time(t), x), criterion.again(t, x)
     except Exception:  # whatever a user's function raises for a shape that it does not expect
         return False
     tolerance = torch.finfo(x.dtype).eps ** 0.5

@@ -17,7 +17,7 @@ _IDLE_STEPS = 50
 class RestDetector:
     """Counts accepted steps in which a trajectory stays where it was marked.
 
-    It leaves the mark by moving more than rounding and, below the absolute tolerance, only if J still falls towards the
+    It leaves the mark by moving more than rounding and, below the absolute tolerance, only if J still approaches the
     threshold by a noticeable part of what is missing.
     """
 
@@ -29,15 +29,15 @@ class RestDetector:
         self._mark_value = value.copy()
         self._idle = np.zeros(value.size, dtype=np.int64)
 
-    def resting(
-        self, rows: Array, state: Tensor, value: Array, threshold: Array, displacement: Array, size: Array
-    ) -> Array:
+    def resting(self, rows: Array, state: Tensor, value: Array, gaps: Array, displacement: Array, size: Array) -> Array:
         """Rows that have been idle for many steps, after an accepted step in ``rows`` to ``state``.
 
-        ``displacement`` is the distance from ``mark`` and ``size`` the norm of the state.
+        ``gaps`` are the values J - ε of the pending levels, shape (n, levels), inf for the others; ``displacement`` is
+        the distance from ``mark`` and ``size`` the norm of the state.
         """
-        falling = self._mark_value - value > 1e-8 * (value - threshold)
-        still = (displacement <= self._resolution * size) | ((displacement <= self._negligible) & ~falling)
+        nearest = np.take_along_axis(gaps, np.abs(gaps).argmin(axis=-1, keepdims=True), axis=-1)[:, 0]
+        approaching = np.sign(nearest) * (self._mark_value - value) > 1e-8 * np.abs(nearest)
+        still = (displacement <= self._resolution * size) | ((displacement <= self._negligible) & ~approaching)
         self._idle = np.where(rows, np.where(still, self._idle + 1, 0), self._idle)
         left = rows & ~still
         if left.all():

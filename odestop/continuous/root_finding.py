@@ -63,8 +63,10 @@ def _chandrupatla_fraction(a: Array, b: Array, c: Array, fa: Array, fb: Array, f
     return np.clip(fraction, margin, 1.0 - margin)
 
 
-def dip_below_zero(function: Function, low_value: Array, high_value: Array, wanted: Array) -> Array:
-    """Search each ``function`` on [0, 1] for a point where it is not positive.
+def dip_below_zero(
+    function: Function, start: float, stop: float, low_value: Array, high_value: Array, wanted: Array
+) -> Array:
+    """Search each ``function`` on [start, stop], given its end values, for a point where it is not positive.
 
     Golden-section search for the minimum, given up where the values at hand bound the minimum away from zero (for a
     function that is convex near its minimum).
@@ -74,11 +76,11 @@ def dip_below_zero(function: Function, low_value: Array, high_value: Array, want
     Array
         A point with a value of at most zero; nan where none was found or ``wanted`` is False.
     """
-    low, high = np.zeros_like(low_value), np.ones_like(high_value)
+    low, high = np.full_like(low_value, start), np.full_like(high_value, stop)
     outer_low, outer_high = low_value.copy(), high_value.copy()
     found = np.full_like(low_value, np.nan)
     searching = wanted.copy()
-    left, right = high - _GOLDEN, low + _GOLDEN
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     left_value, right_value = function(left), function(right)
     for _ in range(40):
         for point, value in ((right, right_value), (left, left_value)):

@@ -68,6 +68,11 @@ class StepRecord(Sequence[AcceptedStep]):
         return AcceptedStep(self._state(position), *self._times[position])
 
     @property
+    def times(self) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+        """Start times and sizes of the steps, each of shape (n,), without their states."""
+        return self._times
+
+    @property
     def peak_bytes(self) -> int:
         """Memory of the states that are kept, and of one retraced segment."""
         retraced = 0 if self._keep_every == 1 else min(self._keep_every, len(self))

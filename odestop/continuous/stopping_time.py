@@ -28,7 +28,8 @@ from odestop.continuous.forward import ForwardSolve, SolveSettings, solve_forwar
 from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint, GradientMethod
 from odestop.continuous.problem import StoppingProblem, broadcast_time, is_separable
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
-from odestop.solvers import METHODS, RungeKutta
+from odestop.criteria import TimeDependent
+from odestop.solvers import FIXED_STEP_METHODS, METHODS, RungeKutta
 from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
 
 Kind = TypeVar("Kind")
@@ -40,6 +41,7 @@ def continuous_stopping_time(
     criterion: Callable[[Tensor], Tensor],
     threshold: float | int | Tensor,
     *,
+    direction: str = "falling",
     t0: float | int | Tensor = 0.0,
     t_max: float | int = math.inf,
     levels: bool = False,
@@ -68,10 +70,14 @@ def continuous_stopping_time(
     x0
         Initial point, real floating point, shape (*batch, d).  Its dtype and device are those of the whole solve.
     criterion
-        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.
+        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.  A J that depends on t as well
+        is wrapped in `odestop.criteria.TimeDependent`.
     threshold
         ε, a number or a tensor that broadcasts to (*batch,); with ``levels=True`` a tensor of shape (levels,) or
         (*batch, levels).
+    direction
+        ``"falling"`` stops at the first J(x(t)) ≤ ε, ``"rising"`` at the first J(x(t)) ≥ ε, and ``"either"`` where J
+        first comes to ε from the side that it starts on.
     t0
         Initial time, a number or a tensor that broadcasts to (*batch,).
     t_max
@@ -104,8 +110,8 @@ def continuous_stopping_time(
     -------
     ContinuousSolution
         T is +inf, with a zero gradient, for trajectories that do not stop; their status says why.  Where
-        J(x0) ≤ ε already, T = t0 and the only gradient is ∂T/∂t0 = 1.  A tangential crossing has a finite T, a
-        `TangencyWarning` with the measured dJ/dt, and a zero gradient.
+        J(x0) ≤ ε already (≥ ε for a rise), T = t0 and the only gradient is ∂T/∂t0 = 1.  A tangential crossing has a
+        finite T, a `TangencyWarning` with the measured dJ/dt, and a zero gradient.
 
     Raises
     ------
@@ -127,11 +133,11 @@ def continuous_stopping_time(
     >>> round(slope.item(), 6)  # -ln(10) / 4
     -0.575646
     """
-    solver = _resolve("method", method, METHODS, RungeKutta)
+    solver = _resolve_method(method)
     gradient_method = _resolve("gradient", gradient, GRADIENTS, GradientMethod)  # type: ignore[type-abstract]
     check_choice("on_failure", on_failure, ("status", "raise"))
     x0 = check_state("x0", x0)
-    problem = pose(dynamics, x0, criterion, threshold, t0, levels=levels)
+    problem = pose(dynamics, x0, criterion, threshold, t0, direction=direction, levels=levels)
     settings = SolveSettings(
         rtol=max(check_positive("rtol", rtol), 10.0 * torch.finfo(x0.dtype).eps),
         atol=check_positive("atol", atol, allow_zero=True),
@@ -168,11 +174,13 @@ def pose(
     threshold: float | int | Tensor,
     t0: float | int | Tensor,
     *,
+    direction: str = "falling",
     levels: bool = False,
 ) -> StoppingProblem:
     """Check the arguments that define the question, evaluate F and J once, and find their parameters."""
     check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
     check_callable("criterion", criterion, "x -> J(x)")
+    check_choice("direction", direction, ("falling", "rising", "either"))
     batch = x0.shape[:-1]
     threshold = (
         check_levels(threshold, x0, batch)
@@ -182,17 +190,34 @@ def pose(
     t0 = check_per_trajectory("t0", t0, x0, batch)
     initial_state = getattr(dynamics, "initial_state", _identity)
     state = check_state("initial_state(x0)", initial_state(x0))
-    position = position_map(dynamics)
     field = TrackedFunction("dynamics", dynamics)
-    objective = TrackedFunction("criterion", lambda x: criterion(position(x)))
+    objective = TrackedFunction("criterion", _of_time_and_state(criterion, position_map(dynamics)))
     slope = _probe(field, "t has shape (*batch, 1) for a batch", broadcast_time(t0.detach()), state)
     check_shape("dynamics", slope, state.shape, "the shape of the state")
     check_dtype("dynamics", slope, state.dtype)
-    value = _probe(objective, "x has shape (*batch, d)", state)
+    value = _probe(objective, "x has shape (*batch, d)", t0.detach(), state)
     check_shape("criterion", value, batch, "one value per trajectory")
     check_dtype("criterion", value, state.dtype)
     separable = is_separable(field, objective, t0.detach(), state.detach(), slope, value)
-    return StoppingProblem(field, objective, state, threshold, t0, slope, value, separable)
+    orientation = _orientation(direction, value, threshold)
+    return StoppingProblem(field, objective, state, threshold, t0, slope, value, orientation, separable)
+
+
+def _of_time_and_state(
+    criterion: Callable[..., Tensor], position: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """J(t, state) of a criterion that sees positions, and times if it says so."""
+    if isinstance(criterion, TimeDependent):
+        return lambda t, state: criterion(t, position(state))
+    return lambda t, state: criterion(position(state))
+
+
+def _orientation(direction: str, value: Tensor, threshold: Tensor) -> np.ndarray:
+    """+1 where J falls to the level and -1 where it rises to it, shape (n, levels)."""
+    above = (value.detach().unsqueeze(-1) >= threshold.detach()).reshape(-1, threshold.shape[-1]).cpu().numpy()
+    if direction == "either":
+        return np.where(above, 1.0, -1.0)
+    return np.full(above.shape, 1.0 if direction == "falling" else -1.0)
 
 
 def _probe(function: TrackedFunction, hint: str, *arguments: Tensor) -> Tensor:
@@ -212,6 +237,13 @@ def position_map(dynamics: object) -> Callable[[Tensor], Tensor]:
 
 def _identity(state: Tensor) -> Tensor:
     return state
+
+
+def _resolve_method(method: str | RungeKutta) -> RungeKutta:
+    if isinstance(method, str) and method in FIXED_STEP_METHODS:
+        solver = FIXED_STEP_METHODS[method].__name__
+        raise ValueError(f"method {method!r} takes fixed steps: pass odestop.solvers.{solver}(step_size=...) instead")
+    return _resolve("method", method, METHODS, RungeKutta)
 
 
 def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[Kind]) -> Kind:

@@ -134,7 +134,7 @@ class _Rows:
             return t0, start, StoppingStatus.ALREADY_SATISFIED.code
 
         def event(t: Tensor, x: Tensor) -> Tensor:
-            gap = _with_autograd(self.problem.criterion, x) - threshold
+            gap = _with_autograd(self.problem.criterion, t, x) - threshold
             return self.event_scale * torch.minimum(gap, (self.t_max - t).to(gap))
 
         def field(t: Tensor, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class _Rows:
         except AssertionError as failure:
             return never, start, _status_of(str(failure)).code
         state = states[-1]
-        gap = _with_autograd(self.problem.criterion, state.detach()) - threshold
+        gap = _with_autograd(self.problem.criterion, time.detach(), state.detach()) - threshold
         if gap > self.t_max - time:
             return never, state.detach(), StoppingStatus.HORIZON.code
         return time, state, StoppingStatus.REACHED.code

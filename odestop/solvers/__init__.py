@@ -32,12 +32,20 @@ METHODS: dict[str, RungeKutta] = {
     "bosh3": BogackiShampine3(),
     "dopri8": PrinceDormand8(),
 }
-"""The aliases that ``method=`` accepts: the methods that choose their steps.  The others need a step size."""
+"""The aliases that ``method=`` accepts: the methods that choose their steps."""
+
+FIXED_STEP_METHODS: dict[str, type[FixedStepRungeKutta]] = {
+    "euler": ExplicitEuler,
+    "heun": Heun,
+    "rk4": RungeKutta4,
+}
+"""What others call the methods that need a step size."""
 
 __all__ = [
     "BOGACKI_SHAMPINE_3",
     "DORMAND_PRINCE_5",
     "EXPLICIT_EULER",
+    "FIXED_STEP_METHODS",
     "HEUN_2",
     "METHODS",
     "PRINCE_DORMAND_8",

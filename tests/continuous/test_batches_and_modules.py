@@ -72,6 +72,30 @@ def test_a_batch_equals_single_solves(batch):
     torch.testing.assert_close(measured, flat_gradient(alone, inputs), rtol=1e-6, atol=1e-9)
 
 
+def test_256_trajectories_equal_256_single_solves():
+    generator = torch.Generator().manual_seed(2)
+    curvature = torch.rand(256, 3, generator=generator, **DOUBLE) * 2 + 0.5
+    x0 = (1 + torch.rand(256, 3, generator=generator, **DOUBLE)).requires_grad_()
+    threshold = (0.3 + 0.6 * torch.rand(256, generator=generator, **DOUBLE)) * distance(x0).detach()
+
+    def solve(x0, curvature, threshold):
+        return odestop.continuous_stopping_time(
+            lambda t, x: -curvature * x - 0.1 * x**3, x0, distance, threshold, rtol=1e-4, atol=1e-6
+        ).time
+
+    together = solve(x0, curvature, threshold)
+    with torch.no_grad():
+        alone = torch.stack([solve(*row) for row in zip(x0, curvature, threshold, strict=True)])
+    assert bool(torch.isfinite(together).all())
+    # A rounding error may change a step size, and the answer by the error that is allowed.
+    torch.testing.assert_close(together.detach(), alone, rtol=1e-4, atol=0.0)
+    (gradient,) = torch.autograd.grad(together.sum(), x0)
+    for row in range(0, 256, 16):
+        start = x0[row].detach().requires_grad_()
+        (expected,) = torch.autograd.grad(solve(start, curvature[row], threshold[row]), start)
+        torch.testing.assert_close(gradient[row], expected, rtol=1e-3, atol=0.0)
+
+
 def test_a_slow_trajectory_does_not_force_small_steps_on_the_others():
     rate = torch.tensor([[1.0], [100.0]], **DOUBLE)
     solution = odestop.continuous_stopping_time(
@@ -154,6 +178,27 @@ def test_functional_call_and_backward_fill_the_leaves():
     solution.time.backward()
     assert scale.grad.item() == pytest.approx(-solution.time.item(), rel=1e-6)
     assert module.weight.grad is None or not module.weight.grad.any()
+
+
+def test_an_ensemble_of_modules_as_a_batch():
+    members = [torch.nn.Linear(2, 2, **DOUBLE) for _ in range(4)]
+    parameters, buffers = torch.func.stack_module_state(members)
+
+    def call(parameters, buffers, x):
+        return torch.func.functional_call(members[0], (parameters, buffers), (x,))
+
+    def field(t, x):
+        return -2 * x + 0.2 * torch.vmap(call)(parameters, buffers, x)
+
+    x0 = torch.ones(4, 2, **DOUBLE)
+    ensemble = odestop.continuous_stopping_time(field, x0, distance, 0.1)
+    ensemble.time.square().sum().backward()
+    for index, member in enumerate(members):
+        alone = odestop.continuous_stopping_time(lambda t, x, net=member: -2 * x + 0.2 * net(x), x0[0], distance, 0.1)
+        assert ensemble.time[index].item() == pytest.approx(alone.time.item(), rel=1e-7)
+        expected = flat_gradient(alone.time.square(), list(member.parameters()))
+        found = torch.cat([parameters[name].grad[index].reshape(-1) for name, _ in member.named_parameters()])
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_a_leaf_used_directly_and_through_a_tensor_computed_outside_is_refused():

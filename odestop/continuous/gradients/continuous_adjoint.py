@@ -13,6 +13,7 @@ from odestop._validation import check_count, check_positive
 from odestop.continuous.dense_trajectory import DenseTrajectory, TrajectoryWindow
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.at_event import pull_through_criterion
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, to_host
@@ -164,25 +165,21 @@ class AdjointSweep:
         return self.gradients
 
     def _jump(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> _Jump:
-        """Implicit function theorem at the event: with D = ∇J·F and c = τ + v·F, λ jumps by v - (c/D) ∇J.
-
-        The criterion's parameters receive -(c/D) ∂J/∂φ and the threshold c/D.
-        """
+        """The cotangent by which λ jumps at one level's events, where x(T) drifts with F."""
         rows = event.rows & ~event.tangential
         usable = self.problem.row_mask(rows)
-        time_cotangent = torch.where(usable, time_cotangent, 0.0)
-        state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
-        end = donate(event.end.detach(), usable).requires_grad_()
-        value = self.problem.criterion.with_graph(end)
-        parameters = self.problem.criterion.parameters
-        (criterion_gradient,) = vector_jacobian_product(value, (end,), torch.ones_like(value), retain_graph=True)
-        slope = self.problem.field_again(donate(self.problem.to_device(event.time), usable), end.detach())
-        rate = torch.where(usable, (criterion_gradient * slope).sum(-1), 1.0)
-        weight = torch.where(usable, (time_cotangent + (state_cotangent * slope).sum(-1)) / rate, 0.0)
-        self.gradients.threshold[..., level] += weight
-        _add(self.gradients.criterion, vector_jacobian_product(value, parameters, -weight))
-        cotangent = state_cotangent - weight.unsqueeze(-1) * criterion_gradient
-        return _Jump(rows, event.time, cotangent, end.detach())
+        end = donate(event.end.detach(), usable)
+        slope = self.problem.field_again(donate(self.problem.to_device(event.time), usable), end)
+        cotangents = pull_through_criterion(
+            self.problem,
+            event,
+            level,
+            time_cotangent,
+            state_cotangent,
+            lambda cotangent: (cotangent * slope).sum(-1),
+            self.gradients,
+        )
+        return _Jump(rows, event.time, cotangents.state, end)
 
     def _start(self) -> None:
         """Put every trajectory at its last event, with λ = 0 and a first guess of its step size."""

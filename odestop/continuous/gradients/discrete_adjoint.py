@@ -16,6 +16,7 @@ from torch import Tensor
 from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.at_event import pull_through_criterion
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
@@ -122,30 +123,21 @@ class _Sweep:
         return scatter(self._pull_through(end, x, t, select(adjoint, rows), rows), rows, adjoint)
 
     def _through_event(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> Tensor:
-        """Implicit function theorem at the event: returns the cotangent of the state at the start of the last step.
-
-        With D = ∇J·∂Φ/∂h' and c = τ + v·∂Φ/∂h', the end of the last step (at fixed h') receives v - (c/D) ∇J, the
-        criterion's parameters -(c/D) ∂J/∂φ and the threshold c/D.
-        """
+        """Pull cotangents of T and x(T) through the last step: returns that of the state at its start."""
         usable = self.problem.row_mask(event.rows & ~event.tangential)
-        time_cotangent = torch.where(usable, time_cotangent, 0.0)
-        state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
         if not bool(usable.any()):
             return torch.zeros_like(self.problem.initial_state)
-        end = donate(event.end, usable).detach().requires_grad_()
-        value = self.problem.criterion.with_graph(end)
-        (criterion_gradient,) = vector_jacobian_product(value, (end,), torch.ones_like(value), retain_graph=True)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
         rebuilt = self._rebuild(t, x, h)
-        (rate,) = vector_jacobian_product(rebuilt, (h,), criterion_gradient, retain_graph=True)
-        (drift,) = vector_jacobian_product(rebuilt, (h,), state_cotangent, retain_graph=True)
-        weight = torch.where(usable, (time_cotangent + drift) / torch.where(usable, rate, 1.0), 0.0)
-        self.gradients.threshold[..., level] += weight
-        self.gradients.t0 += time_cotangent
-        criterion_parts = vector_jacobian_product(value, self.problem.criterion.parameters, -weight)
-        for total, part in zip(self.gradients.criterion, criterion_parts, strict=True):
-            total += part
-        return self._pull_through(rebuilt, x, t, state_cotangent - weight.unsqueeze(-1) * criterion_gradient)
+
+        def along_drift(cotangent: Tensor) -> Tensor:
+            return vector_jacobian_product(rebuilt, (h,), cotangent, retain_graph=True)[0]
+
+        cotangents = pull_through_criterion(
+            self.problem, event, level, time_cotangent, state_cotangent, along_drift, self.gradients
+        )
+        self.gradients.t0 += cotangents.time
+        return self._pull_through(rebuilt, x, t, cotangents.state)
 
     def _pull_through(self, end: Tensor, x: Tensor, t: Tensor, cotangent: Tensor, rows: Tensor | None = None) -> Tensor:
         """Pull a cotangent from the end of a rebuilt step to its start, collecting the gradients on the way.

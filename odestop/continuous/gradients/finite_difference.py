@@ -166,7 +166,7 @@ class _Differences:
         problem = replace(
             problem,
             initial_slope=problem.field(problem.t0, problem.initial_state),
-            initial_value=problem.criterion(problem.initial_state),
+            initial_value=problem.criterion(problem.t0, problem.initial_state),
         )
         solve = solve_forward(problem, self.solver, self.solve.settings)
         return solve.time, solve.state

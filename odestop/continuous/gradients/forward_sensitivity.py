@@ -13,6 +13,7 @@ from torch import Tensor
 from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.at_event import pull_through_criterion
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
@@ -114,12 +115,12 @@ class _Columns:
 class _AtEvent:
     """What one level's last steps depend on.
 
-    ``usable`` (*batch,) says where there is a gradient, ``end`` (*batch, d) is x(T), ``columns`` (columns, *batch, d)
-    are its tangents at fixed h', and ``drift`` (*batch, d) is its derivative in h'.
+    ``usable`` (*batch,) says where there is a gradient, ``columns`` (columns, *batch, d) are the tangents of x(T) at
+    fixed h', and ``drift`` (*batch, d) is its derivative in h'.
     """
 
+    event: Event
     usable: Tensor
-    end: Tensor
     columns: Tensor
     drift: Tensor
 
@@ -153,24 +154,18 @@ class _Sensitivities:
         state_cotangent: Tensor,
         gradients: StoppingGradients,
     ) -> None:
-        """Implicit function theorem at the event: with D = ∇J·∂Φ/∂h', dh' = (dε - ∂J/∂φ dφ - ∇J·dΦ) / D."""
-        usable, criterion = at_event.usable, self.problem.criterion
-        time_cotangent = torch.where(usable, time_cotangent, 0.0)
-        state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
-        end = at_event.end.clone().requires_grad_()
-        value = criterion.with_graph(end)
-        (slope,) = torch.autograd.grad(value, end, torch.ones_like(value), retain_graph=True)
-        rate = (slope * at_event.drift).sum(-1)
-        arriving = time_cotangent + (state_cotangent * at_event.drift).sum(-1)
-        weight = torch.where(usable, arriving / torch.where(usable, rate, 1.0), 0.0)
-        gradients.threshold[..., level] += weight
-        gradients.t0 += time_cotangent
-        if criterion.parameters:
-            parts = torch.autograd.grad(value, criterion.parameters, -weight, allow_unused=True, materialize_grads=True)
-            for total, part in zip(gradients.criterion, parts, strict=True):
-                total += part
-        products = (at_event.columns * (state_cotangent - weight.unsqueeze(-1) * slope)).sum(-1)
-        self.columns.add(torch.where(usable, products, 0.0), gradients)
+        cotangents = pull_through_criterion(
+            self.problem,
+            at_event.event,
+            level,
+            time_cotangent,
+            state_cotangent,
+            lambda cotangent: (cotangent * at_event.drift).sum(-1),
+            gradients,
+        )
+        gradients.t0 += cotangents.time
+        products = (at_event.columns * cotangents.state).sum(-1)
+        self.columns.add(torch.where(at_event.usable, products, 0.0), gradients)
 
     @functools.cached_property
     def at_events(self) -> list[_AtEvent | None]:
@@ -204,7 +199,7 @@ class _Sensitivities:
         step_size = h.new_zeros(self.columns.count + 1, *h.shape)
         step_size[-1] = 1.0
         pushed = self._push(x, t, h, inputs, (*padded, step_size))
-        return _AtEvent(usable, donate(event.end, usable), pushed[:-1], pushed[-1])
+        return _AtEvent(event, usable, pushed[:-1], pushed[-1])
 
     def _push(self, x: Tensor, t: Tensor, h: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
         """Tangents of the end of a step from those of what it depends on."""

@@ -133,7 +133,7 @@ class _Replay:
         start, t = donate(start, usable), donate(self.at(event.start_time), usable)
         h = torch.where(usable, self.problem.to_device(event.step_size), 0.0).requires_grad_()
         for _ in range(self.corrections):
-            value = self.problem.criterion.with_graph(self.advance(t, start, h))
+            value = self.problem.criterion.with_graph(t + h, self.advance(t, start, h))
             (rate,) = torch.autograd.grad(value, h, torch.ones_like(value), create_graph=True)
             gap = torch.where(usable, value - threshold, 0.0)
             h = h - gap / torch.where(usable, rate, 1.0)
