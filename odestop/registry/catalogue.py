@@ -1,4 +1,4 @@
-"""The shipped objectives, dynamics and criteria by name, with their parameters and ranges worth exploring.
+"""What a catalogue of objectives, dynamics or criteria is: entries by name, with parameters and ranges worth exploring.
 
 An entry is registered by a builder: a class, or a small function that calls one.  Its parameters are the
 arguments annotated with a `Range`; names and defaults come from the signature and the summary comes from the
@@ -18,26 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from odestop._validation import check_choice
-from odestop.criteria import ObjectiveGap, SquaredGradientNorm
-from odestop.dynamics import (
-    CoordinatewisePreconditioner,
-    DiagonallyPreconditionedFlow,
-    ExponentialSchedule,
-    GradientFlow,
-    PolynomialSchedule,
-    PreconditionedFlow,
-    RescaledGradientFlow,
-)
-from odestop.objectives import (
-    DiagonalQuadratic,
-    HouseholderQuadratic,
-    LogisticRegression,
-    Objective,
-    Quadratic,
-    Rosenbrock,
-    breast_cancer,
-    log_spaced_spectrum,
-)
+from odestop.objectives import Objective
 
 Built = TypeVar("Built", bound=nn.Module)
 BuilderType = TypeVar("BuilderType", bound=Callable[..., nn.Module])
@@ -106,6 +87,7 @@ class Parameter:
 
         Examples
         --------
+        >>> from odestop.registry import OBJECTIVES
         >>> OBJECTIVES["quadratic"].parameter("dimension").parse("1e3")
         1000
         """
@@ -164,6 +146,7 @@ class Entry(Generic[Built]):
 
         Examples
         --------
+        >>> from odestop.registry import CRITERIA, OBJECTIVES
         >>> quadratic = OBJECTIVES["quadratic"].build(dimension=3, condition_number=100.0)
         >>> quadratic.eigenvalues
         tensor([0.0100, 0.1000, 1.0000])
@@ -210,6 +193,7 @@ class Catalogue(dict[str, EntryType]):
 
     Examples
     --------
+    >>> from odestop.registry import CRITERIA
     >>> list(CRITERIA)
     ['objective-gap', 'squared-gradient-norm']
     >>> CRITERIA["squared-gradient-norm"].summary
@@ -293,130 +277,4 @@ def _parameters(builder: Callable) -> tuple[Parameter, ...]:
     )
 
 
-OBJECTIVES: Catalogue[ObjectiveEntry] = Catalogue("objective", ObjectiveEntry)
-"""Objectives f."""
-
-DYNAMICS: Catalogue[Entry[nn.Module]] = Catalogue("dynamics", Entry)
-"""Dynamics dx/dt = -A(θ, x, t), each for an objective."""
-
-CRITERIA: Catalogue[Entry[nn.Module]] = Catalogue("criterion", Entry)
-"""Criteria J, each for an objective."""
-
-
-Dimension = Annotated[int, Range("d", 2, 10_000, "dimension")]
-ConditionNumber = Annotated[float, Range("κ", 1.0, 1e4, "ratio of the extreme eigenvalues")]
 Seed = Annotated[int, Range("seed", 0, 100, "seed of the random draw")]
-Scale = Annotated[float | Tensor, Range("θ₁", 0.1, 10.0, "speed at the start")]
-
-
-@OBJECTIVES.register("quadratic", Quadratic)
-def _quadratic(
-    dtype: torch.dtype | None,
-    dimension: Dimension = 100,
-    condition_number: ConditionNumber = 100.0,
-    seed: Seed = 0,
-) -> Quadratic:
-    return Quadratic.with_condition_number(dimension, condition_number, seed, dtype=dtype)
-
-
-@OBJECTIVES.register("matrix-free-quadratic", HouseholderQuadratic)
-def _matrix_free_quadratic(
-    dtype: torch.dtype | None,
-    dimension: Annotated[int, Range("d", 2, 1_000_000, "dimension")] = 1000,
-    condition_number: ConditionNumber = 100.0,
-    seed: Seed = 0,
-) -> HouseholderQuadratic:
-    return HouseholderQuadratic.with_condition_number(dimension, condition_number, seed, dtype=dtype)
-
-
-@OBJECTIVES.register("diagonal-quadratic", DiagonalQuadratic)
-def _diagonal_quadratic(
-    dtype: torch.dtype | None, dimension: Dimension = 2, condition_number: ConditionNumber = 4.0
-) -> DiagonalQuadratic:
-    # From 1 to the condition number: the defaults give the (1, 4) of the paper's Fig. 1.
-    return DiagonalQuadratic(log_spaced_spectrum(dimension, condition_number, condition_number, dtype=dtype))
-
-
-@OBJECTIVES.register(
-    "rosenbrock",
-    Rosenbrock,
-    start=lambda dimension: torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(dimension)[:dimension],
-)
-def _rosenbrock(
-    dimension: Annotated[int, Range("d", 2, 100, "dimension")] = 2,
-    a: Annotated[float, Range("a", 0.5, 2.0, "position of the minimum")] = 1.0,
-    b: Annotated[float, Range("b", 1.0, 1000.0, "steepness of the valley's walls")] = 100.0,
-) -> Rosenbrock:
-    return Rosenbrock(dimension, a, b)
-
-
-@OBJECTIVES.register("logistic-regression", breast_cancer, start=torch.zeros)
-def _logistic_regression(
-    dtype: torch.dtype | None,
-    regularization: Annotated[float, Range("λ", 1e-4, 1.0, "weight of the ½ ‖x‖² penalty")] = 1e-2,
-) -> LogisticRegression:
-    return breast_cancer(regularization=regularization, dtype=dtype)
-
-
-DYNAMICS.register("gradient-flow")(GradientFlow)
-
-
-@DYNAMICS.register("exponential-flow", RescaledGradientFlow, ExponentialSchedule)
-def _exponential_flow(
-    objective: Objective,
-    scale: Scale = 1.0,
-    rate: Annotated[float | Tensor, Range("θ₂", 0.0, 0.1, "rate at which it slows down")] = 0.005,
-) -> RescaledGradientFlow:
-    return RescaledGradientFlow(objective, ExponentialSchedule(scale, rate))
-
-
-@DYNAMICS.register("polynomial-flow", RescaledGradientFlow, PolynomialSchedule)
-def _polynomial_flow(
-    objective: Objective,
-    scale: Scale = 1.0,
-    exponent: Annotated[float | Tensor, Range("θ₂", 0.0, 1.0, "power of time by which it slows down")] = 0.25,
-) -> RescaledGradientFlow:
-    return RescaledGradientFlow(objective, PolynomialSchedule(scale, exponent))
-
-
-@DYNAMICS.register("diagonal-preconditioner", DiagonallyPreconditionedFlow)
-def _diagonal_preconditioner(
-    objective: Objective,
-    dtype: torch.dtype | None,
-    theta: Annotated[float | Tensor, Range("θ", 0.1, 3.0, "every entry of the diagonal p but the first")] = 2.5,
-) -> DiagonallyPreconditionedFlow:
-    theta = torch.as_tensor(theta, dtype=dtype or torch.get_default_dtype())
-    return DiagonallyPreconditionedFlow(
-        objective, torch.cat([theta.new_ones(1), theta.expand(_dimension(objective) - 1)])
-    )
-
-
-@DYNAMICS.register("learned-preconditioner", PreconditionedFlow, CoordinatewisePreconditioner)
-def _learned_preconditioner(
-    objective: Objective,
-    dtype: torch.dtype | None,
-    hidden: Annotated[int, Range("m", 1, 8, "hidden units per coordinate")] = 2,
-    scale: Annotated[float, Range("σ", 0.0, 1.0, "standard deviation of the initial parameters")] = 0.1,
-    seed: Seed = 0,
-) -> PreconditionedFlow:
-    network = CoordinatewisePreconditioner(_dimension(objective), hidden, scale=scale, seed=seed, dtype=dtype)
-    return PreconditionedFlow(objective, network)
-
-
-def _dimension(objective: Objective) -> int:
-    if objective.dimension is None:
-        raise ValueError("objective must have a known dimension, got one for any dimension")
-    return objective.dimension
-
-
-@CRITERIA.register("objective-gap", ObjectiveGap)
-def _objective_gap(
-    objective: Objective,
-    minimum: Annotated[
-        float | None, Range("f*", -math.inf, math.inf, "least value; the objective's own if not given")
-    ] = None,
-) -> ObjectiveGap:
-    return ObjectiveGap(objective, minimum)
-
-
-CRITERIA.register("squared-gradient-norm")(SquaredGradientNorm)

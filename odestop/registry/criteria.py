@@ -1,0 +1,28 @@
+"""The shipped criteria by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from torch import nn
+
+from odestop.criteria import ObjectiveGap, SquaredGradientNorm
+from odestop.objectives import Objective
+from odestop.registry.catalogue import Catalogue, Entry, Range
+
+CRITERIA: Catalogue[Entry[nn.Module]] = Catalogue("criterion", Entry)
+"""Criteria J, each for an objective."""
+
+
+@CRITERIA.register("objective-gap", ObjectiveGap)
+def _objective_gap(
+    objective: Objective,
+    minimum: Annotated[
+        float | None, Range("f*", -math.inf, math.inf, "least value; the objective's own if not given")
+    ] = None,
+) -> ObjectiveGap:
+    return ObjectiveGap(objective, minimum)
+
+
+CRITERIA.register("squared-gradient-norm")(SquaredGradientNorm)
