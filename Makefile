@@ -39,7 +39,7 @@ reproduce: $(STAMP)experiments ## Recompute the paper's figures and claims into 
 	$(VENV)/bin/odestop reproduce all --scale "$(SCALE)"
 
 test: $(STAMP)test ## Run the tests, and the examples in docstrings, README and docs
-	$(ONE_THREAD) $(RUN) pytest -n $(WORKERS) --dist loadscope --doctest-modules odestop tests $(ARGS)
+	$(ONE_THREAD) $(RUN) pytest -n $(WORKERS) --dist worksteal --doctest-modules odestop tests $(ARGS)
 
 check: $(STAMP)dev ## Check formatting, lint and types
 	$(RUN) ruff format --check .

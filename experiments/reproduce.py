@@ -23,13 +23,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from experiments import dissipation, figure_1, gradient_error, real_data, verification
+from experiments import dissipation, figure_1, gradient_error, real_data, sensitivity_orders, verification
 from experiments.claims import JudgedClaim, Verdict, as_markdown, judge
 from experiments.grid import Cell, Tracker
 from experiments.provenance import provenance
 from figures import dissipation as dissipation_figure
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
 from figures import real_data as real_data_figure
+from figures import sensitivity_orders as sensitivity_orders_figure
 from figures.style import save
 
 Tables = Mapping[str, pd.DataFrame]
@@ -92,6 +93,16 @@ EXPERIMENTS: dict[str, Experiment] = {
             **asdict(dissipation.GRIDS[scale]),
         },
     ),
+    "sensitivity_orders": Experiment(
+        sensitivity_orders.run,
+        lambda scale: {
+            "threshold": sensitivity_orders.THRESHOLD,
+            "theta": sensitivity_orders.THETA,
+            "x0": sensitivity_orders.START,
+            "seed": None,
+            **asdict(sensitivity_orders.GRIDS[scale]),
+        },
+    ),
     "verification": Experiment(
         verification.run,
         lambda scale: {
@@ -116,6 +127,12 @@ DRAWINGS: dict[str, Drawing] = {
         "real_data", lambda tables: real_data_figure.draw(tables["real_data"], tables["real_data_orders"])
     ),
     "dissipation": Drawing("dissipation", lambda tables: dissipation_figure.draw(tables["dissipation"])),
+    "sensitivity_orders": Drawing(
+        "sensitivity_orders",
+        lambda tables: sensitivity_orders_figure.draw(
+            tables["sensitivity_orders"], tables["sensitivity_orders_fitted"]
+        ),
+    ),
 }
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -124,6 +141,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "fig5": ("figure_5a", "figure_5b"),
     "real-data": ("real_data",),
     "dissipation": ("dissipation",),
+    "orders": ("sensitivity_orders",),
     "all": tuple(DRAWINGS),
 }
 
@@ -134,8 +152,8 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     Parameters
     ----------
     targets
-        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation`` and ``all``; the last one verifies
-        Theorem 1 and Proposition 1 as well.
+        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation``, ``orders`` and ``all``; the last one
+        verifies Theorem 1 and Proposition 1 as well.
     scale
         ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.
     output

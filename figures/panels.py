@@ -80,16 +80,17 @@ def slope_guide(axes: Axes, slope: float, value: float, span: tuple[float, float
     axes
         Where to draw.
     slope
-        1 or -1.
+        The slope.
     value
         Height of the lower end.
     span
         First and last h.
     """
     first, last = span
-    ends = (value, value * last / first) if slope > 0 else (value * last / first, value)
+    rise = (last / first) ** abs(slope)
+    ends = (value, value * rise) if slope > 0 else (value * rise, value)
     axes.plot(span, ends, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
-    height, side = (0.55 * ends[1], "top") if slope > 0 else (1.85 * ends[1], "bottom")
+    height, side = (0.55**slope * ends[1], "top") if slope > 0 else (1.85 * ends[1], "bottom")
     axes.text(last, height, f"slope ${slope:g}$", ha="right", va=side, color=GREY, fontsize=8)
 
 

@@ -1,10 +1,11 @@
-"""Theorem 2 measured: ∇T and h ∇N side by side, and the order in h at which they meet."""
+"""Theorem 2 measured: ∇T and h ∇N side by side, and the order in h at which they meet; and equation 12."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +13,12 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from odestop._validation import check_positive, check_positive_tensor
+from odestop._validation import check_count, check_positive, check_positive_tensor, check_state
 from odestop.continuous.solution import ContinuousSolution
+from odestop.discrete.recurrence import recurrence_of
 from odestop.discrete.solution import DiscreteSolution
+from odestop.discrete.step_maps import StepMap
+from odestop.discrete.stopping_time import discrete_stopping_time
 
 
 def relative_error(approximation: Tensor | Sequence[Tensor], reference: Tensor | Sequence[Tensor]) -> float:
@@ -240,6 +244,95 @@ def fit_order(
     deviation = math.sqrt(float(((y - intercept - order * x) ** 2).sum()) / freedom / spread)
     half_width = float(stdtrit(freedom, 0.5 + confidence / 2)) * deviation
     return OrderFit(order=order, low=order - half_width, high=order + half_width, intercept=intercept)
+
+
+class LossIdentity(NamedTuple):
+    """Both sides of equation 12, one tensor per parameter."""
+
+    by_losses: tuple[Tensor, ...]
+    by_stopping_times: tuple[Tensor, ...]
+
+
+def loss_identity(
+    step_map: StepMap,
+    x0: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    steps: int,
+    parameters: Tensor | Sequence[Tensor],
+    *,
+    t0: float | int = 0.0,
+) -> LossIdentity:
+    """Compute both sides of Σ_k df(x_k)/dθ = Σ_k (f(x_{k-1}) - f(x_k)) ∂N_{f(x_k)}/∂θ (eq. 12 of arXiv 2505.22509).
+
+    N_{f(x_k)} is the stopping time of f at the threshold f(x_k), with the sensitivity of Definition 3, so that each
+    term on the right is the one on the left where N_{f(x_k)} = k.  That needs two readings that the equation leaves
+    open.  The sums run over k = 1, …, K: k = 0 has no f(x_{-1}), and df(x_0)/dθ vanishes except for θ = x_0.  And
+    f(x_k) must be below all values before it; otherwise N_{f(x_k)} is an earlier step and the two sides differ.
+
+    The left side is computed by automatic differentiation through all steps, the right side by Algorithm 1 from one
+    run of K trajectories, one per threshold.  The thresholds are taken midway between f(x_k) and f(x_{k-1}), where N
+    and its sensitivity are those of f(x_k) and rounding cannot change them.
+
+    Parameters
+    ----------
+    step_map
+        ``(k, state) -> state``, for one trajectory and for a batch; see `odestop.discrete.StepMap`.
+    x0
+        Initial point, shape (d,).
+    objective
+        f, ``x -> f(x)`` of shape (*batch,).
+    steps
+        K.
+    parameters
+        θ: the tensors to differentiate in, ``x0`` among them if wanted.
+    t0
+        Initial time of a `TimeStepMap`.
+
+    Raises
+    ------
+    ValueError
+        If x0 is not one point, K is not a positive integer, or f does not fall below all its earlier values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rate = torch.tensor(0.5, requires_grad=True)
+    >>> loss_identity(lambda k, x: x - rate * x, torch.tensor([2.0]), lambda x: x[..., 0], 2, rate)  # 2 r + 2 r²
+    LossIdentity(by_losses=(tensor(-4.),), by_stopping_times=(tensor(-4.),))
+    """
+    x0 = check_state("x0", x0)
+    if x0.ndim != 1:
+        raise ValueError(f"x0 must be one point of shape (d,), got {tuple(x0.shape)}")
+    check_count("steps", steps)
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    losses = _losses(step_map, x0, objective, steps, t0)
+    values = losses.detach()
+    earlier = values.cummin(0).values[:-1]
+    if not bool((values[1:] < earlier).all()):
+        k = int((values[1:] >= earlier).int().argmax()) + 1
+        raise ValueError(f"objective must fall below all its earlier values up to k = {steps}, but not so at k = {k}")
+    solution = discrete_stopping_time(
+        step_map, x0.expand(steps, -1), objective, (values[:-1] + values[1:]) / 2, t0=t0, max_steps=steps
+    )
+    return LossIdentity(
+        by_losses=_gradients(losses[1:].sum(), parameters),
+        by_stopping_times=_gradients(((values[:-1] - values[1:]) * solution.steps).sum(), parameters),
+    )
+
+
+def _losses(
+    step_map: StepMap, x0: Tensor, objective: Callable[[Tensor], Tensor], steps: int, t0: float | int
+) -> Float[Tensor, "n"]:
+    """Return f(x_0), …, f(x_K) with the graph of all steps."""
+    recurrence = recurrence_of(step_map, objective, x0, x0.new_tensor(t0))
+    with torch.enable_grad():
+        # Rules that call autograd inside need a state with a graph.
+        state = recurrence.start if recurrence.start.requires_grad else recurrence.start.clone().requires_grad_()
+        values = [recurrence.criterion(state)]
+        for k in range(steps):
+            state = recurrence.step(k, state)
+            values.append(recurrence.criterion(state))
+        return torch.stack(values)
 
 
 def _logarithms(name: str, values: Sequence[float | int] | np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 
 import hypothesis
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -26,3 +27,15 @@ def reproducible() -> Iterator[None]:
     left_behind = torch.get_default_dtype()
     torch.set_default_dtype(default_dtype)
     assert left_behind == default_dtype, f"the test changed the default dtype to {left_behind}"
+
+
+@pytest.fixture(scope="module")
+def annotations_unchecked() -> Iterator[None]:
+    """Call the package as a user does, without checking every argument and result against its annotation.
+
+    The checks multiply the time of a long solve by four.  It is for modules that compare numbers and call nothing that
+    other modules do not call with the checks on.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from odestop.comparison import compare_gradients, cosine_similarity, fit_order, relative_error
+from odestop.comparison import compare_gradients, cosine_similarity, fit_order, loss_identity, relative_error
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.discrete import DiscreteSolution, Euler, discrete_stopping_time
 from odestop.status import StoppingStatus
@@ -156,3 +156,52 @@ def test_points_that_do_not_make_a_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fit_order(step_sizes, errors, confidence)
+
+
+class Rotation(torch.nn.Module):
+    """A contracting flow with a matrix, for Euler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.tensor([[1.0, 0.4], [-0.3, 0.8]], dtype=torch.float64))
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return -(1 + torch.exp(-t)) * (x @ self.matrix.T + 0.1 * x**3)
+
+
+def test_both_sides_of_equation_12_are_equal() -> None:
+    flow, step_size = Rotation(), torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
+    x0 = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    parameters = [flow.matrix, step_size, x0]
+    sides = loss_identity(Euler(flow, step_size), x0, lambda x: (x**2).sum(-1), 25, parameters, t0=0.3)
+    for one, other in zip(sides.by_stopping_times, sides.by_losses, strict=True):
+        assert torch.linalg.vector_norm(other) > 0
+        assert torch.linalg.vector_norm(one - other) <= 1e-12 * torch.linalg.vector_norm(other)
+
+
+def test_equation_12_holds_for_rules_with_memory_that_call_autograd() -> None:
+    momentum = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    class HeavyBall:
+        def initial_state(self, x0: Tensor) -> Tensor:
+            return torch.cat([x0, x0], dim=-1)
+
+        def position(self, state: Tensor) -> Tensor:
+            return state.chunk(2, dim=-1)[0]
+
+        def __call__(self, k: int, state: Tensor) -> Tensor:
+            x, previous = state.chunk(2, dim=-1)
+            (gradient,) = torch.autograd.grad((x**2).sum(), x, create_graph=True)
+            return torch.cat([x - 0.1 * gradient + momentum * (x - previous), x], dim=-1)
+
+    x0 = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    sides = loss_identity(HeavyBall(), x0, lambda x: (x**2).sum(-1), 10, momentum)
+    torch.testing.assert_close(sides.by_stopping_times, sides.by_losses, rtol=1e-12, atol=0)
+
+
+def test_equation_12_is_refused_where_its_two_sides_differ() -> None:
+    rate = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(ValueError, match=r"objective must fall below all its earlier values up to k = 3, .* at k = 2"):
+        loss_identity(lambda k, x: x + rate * (2 * k - 1), torch.ones(1), lambda x: x[..., 0], 3, rate)
+    with pytest.raises(ValueError, match=r"x0 must be one point of shape \(d,\), got \(2, 1\)"):
+        loss_identity(lambda k, x: rate * x, torch.ones(2, 1), lambda x: x[..., 0], 3, rate)

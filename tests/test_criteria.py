@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from odestop.criteria import ObjectiveGap, SquaredGradientNorm
+from odestop.criteria import HistoryCriterion, ObjectiveGap, RelativeChange, SquaredGradientNorm, StepDecrease
 from odestop.objectives import DiagonalQuadratic, LogisticRegression, Objective
 from odestop.objectives.base import check_objective
 
@@ -66,3 +66,25 @@ def test_minimum_given_as_a_parameter_receives_a_gradient():
     minimum = nn.Parameter(torch.tensor(0.5))
     ObjectiveGap(DiagonalQuadratic([1.0]), minimum)(torch.ones(1)).backward()
     assert float(minimum.grad) == -1.0
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2)])
+def test_criteria_on_history_have_the_shape_of_the_batch(shape):
+    x, previous = torch.full(shape, 0.3, dtype=DOUBLE), torch.full(shape, 4.0, dtype=DOUBLE)
+    decrease = StepDecrease(DiagonalQuadratic([1.0, 3.0], dtype=DOUBLE))
+    assert decrease(x, previous).shape == RelativeChange()(x, previous).shape == shape[:-1]
+    torch.testing.assert_close(decrease(x, previous), torch.full(shape[:-1], 2 * (16 - 0.09), dtype=DOUBLE))
+
+
+def test_relative_change_is_absolute_in_the_unit_ball_and_relative_outside():
+    x = torch.tensor([[0.5, 0.0], [10.0, 0.0]], dtype=DOUBLE)
+    expected = torch.tensor([0.1, 0.01], dtype=DOUBLE)
+    torch.testing.assert_close(RelativeChange()(x, x - torch.tensor([0.1, 0.0], dtype=DOUBLE)), expected)
+
+
+def test_a_function_of_both_points_is_a_criterion_with_its_parameters():
+    weight = nn.Parameter(torch.tensor(2.0))
+    criterion = HistoryCriterion.from_function(nn.Bilinear(2, 2, 1))
+    assert len(list(criterion.parameters())) == 2
+    distance = HistoryCriterion.from_function(lambda x, y: weight * (x - y).norm(dim=-1))
+    assert distance(torch.zeros(2), torch.tensor([3.0, 4.0])).item() == 10.0

@@ -22,6 +22,7 @@ class Target(StrEnum):
     FIGURE_5 = "fig5"
     REAL_DATA = "real-data"
     DISSIPATION = "dissipation"
+    ORDERS = "orders"
     ALL = "all"
 
 

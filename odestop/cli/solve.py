@@ -76,7 +76,7 @@ def solve(
     atol: Annotated[float, _flow(help="Absolute tolerance.")] = 1e-9,
     t_max: Annotated[float, _flow(help="Horizon.")] = math.inf,
     step_size: Annotated[float, _steps(help="h.")] = 0.1,
-    sensitivity: Annotated[str, _steps(help="Gradient of N: definition3, interpolated.")] = "definition3",
+    sensitivity: Annotated[str, _steps(help="Gradient of N: definition3, interpolated, hermite.")] = "definition3",
     dtype: Annotated[str, _both(help=f"Precision: {', '.join(DTYPES)}.")] = "float64",
     max_steps: Annotated[int, _both(help="Steps allowed to each of the two.")] = 100_000,
     as_json: Annotated[bool, _both("--json", help="Print JSON instead of a table.")] = False,
@@ -172,7 +172,7 @@ def _json_ready(value: Any) -> Any:
 def _as_table(question: Question, flow: Answer, steps: Answer, settings: dict[str, Any]) -> Table:
     """Return both answers side by side, and the comparison below them."""
     objective, dynamics, criterion = (part.name for part in question.parts)
-    n = "N̂" if settings["sensitivity"] == "interpolated" else "N"
+    n = "N" if settings["sensitivity"] == "definition3" else "N̂"
     table = Table(
         "",
         f"flow ({settings['method']})",

@@ -241,8 +241,10 @@ def _identity(state: Tensor) -> Tensor:
 
 def _resolve_method(method: str | RungeKutta) -> RungeKutta:
     if isinstance(method, str) and method in FIXED_STEP_METHODS:
-        solver = FIXED_STEP_METHODS[method].__name__
-        raise ValueError(f"method {method!r} takes fixed steps: pass odestop.solvers.{solver}(step_size=...) instead")
+        raise ValueError(
+            f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}, which takes fixed steps: "
+            f"odestop.solvers.{FIXED_STEP_METHODS[method].__name__}(step_size=...) is accepted as well"
+        )
     return _resolve("method", method, METHODS, RungeKutta)
 
 

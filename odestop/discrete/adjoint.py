@@ -9,17 +9,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from odestop.discrete.pullback import pull_back, refuse_detached_step
+from odestop.discrete.checkpoints import Trajectory
+from odestop.discrete.pullback import own_pull_back, pull_back, refuse_detached_step
 
 
 def discrete_adjoint(
     step_map: Callable[[int, Tensor], Tensor],
-    trajectory: Sequence[Tensor],
+    trajectory: Trajectory,
     cotangent: Float[Tensor, "*batch m"],
     parameters: Sequence[Tensor] = (),
     *,
     steps: Int[Tensor, "*batch"] | None = None,
     previous_cotangent: Float[Tensor, "*batch m"] | None = None,
+    backward_steps: int | None = None,
 ) -> tuple[Float[Tensor, "*batch m"], tuple[Tensor, ...]]:
     """Pull a cotangent of x_N back to x_0 and to the parameters (Alg. 1 of arXiv 2505.22509).
 
@@ -31,7 +33,7 @@ def discrete_adjoint(
     Parameters
     ----------
     step_map
-        ``(k, state) -> state``.
+        ``(k, state) -> state``; its ``pull_back``, if it has one, does the work where it can (see `StepMap`).
     trajectory
         x_0, …, x_{N-1}, each of shape (*batch, m); as long as the largest N of a batch.
     cotangent
@@ -42,6 +44,9 @@ def discrete_adjoint(
         N of each trajectory, shape (*batch,); the length of ``trajectory`` for all of them by default.
     previous_cotangent
         A cotangent of x_{N-1} to add on the way, shape (*batch, m).
+    backward_steps
+        m to stop each trajectory's recursion after its last m steps: x_{N-m} counts as a constant, and λ at x_0 is
+        zero where N > m.  Of ``trajectory``, only these m iterates are used.  All steps by default.
 
     Returns
     -------
@@ -67,14 +72,19 @@ def discrete_adjoint(
     counts = steps.flatten().tolist()
     shortest, longest = min(counts), max(counts)
     donor, stops = counts.index(longest), set(counts)
+    depth = longest if backward_steps is None else backward_steps
+    cuts = {count - depth for count in counts if count > depth}
+    analytic = own_pull_back(step_map)
     adjoint = torch.zeros_like(cotangent)
     sums = tuple(torch.zeros_like(parameter) for parameter in parameters)
-    for k in reversed(range(longest)):
+    for k in differentiated_steps(steps, backward_steps):
         state = trajectory[k] if k < shortest else with_stand_ins(trajectory[k], steps > k, donor)
         if k + 1 in stops:
             adjoint = torch.where((steps == k + 1).unsqueeze(-1), cotangent, adjoint)
         step = partial(step_map, k)
-        pulled, gradients = pull_back(step, state, parameters, adjoint)
+        with torch.no_grad():
+            answer = analytic(k, state, adjoint, parameters)
+        pulled, gradients = answer or pull_back(step, state, parameters, adjoint)
         if k + 1 == longest and (pulled is None or torch.equal(pulled, adjoint)):
             refuse_detached_step(step, state)
         adjoint = torch.zeros_like(cotangent) if pulled is None else pulled
@@ -82,7 +92,21 @@ def discrete_adjoint(
             total += gradient
         if previous_cotangent is not None and k + 1 in stops:
             adjoint = torch.where((steps == k + 1).unsqueeze(-1), adjoint + previous_cotangent, adjoint)
+        if k in cuts:
+            adjoint = torch.where((steps == k + depth).unsqueeze(-1), 0.0, adjoint)
     return (adjoint if shortest > 0 else torch.where((steps == 0).unsqueeze(-1), cotangent, adjoint)), sums
+
+
+def differentiated_steps(steps: Int[Tensor, "*batch"], backward_steps: int | None = None) -> list[int]:
+    """Return the k of the steps that `discrete_adjoint` goes through, each for the whole batch, in falling order."""
+    counts = sorted(set(steps.flatten().tolist()), reverse=True)
+    chosen: list[int] = []
+    lowest = counts[0]
+    for count in counts:
+        first = 0 if backward_steps is None else max(count - backward_steps, 0)
+        chosen.extend(reversed(range(first, min(count, lowest))))
+        lowest = min(lowest, first)
+    return chosen
 
 
 def with_stand_ins(

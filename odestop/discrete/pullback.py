@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,17 @@ def pull_back(
         torch.zeros_like(parameter) if gradient is None else gradient
         for gradient, parameter in zip(gradients, parameters, strict=True)
     ]
+
+
+def own_pull_back(step_map: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Sequence[Tensor]] | None]:
+    """Return the ``pull_back`` of a step map, or a function that never has an answer."""
+    if isinstance(step_map, partial):
+        return partial(own_pull_back(step_map.func), *step_map.args, **step_map.keywords)
+    return getattr(step_map, "pull_back", _no_answer)
+
+
+def _no_answer(*arguments: object, **keywords: object) -> None:
+    return None
 
 
 def refuse_detached_step(step: Callable[[Tensor], Tensor], state: Float[Tensor, "*batch m"]) -> None:

@@ -22,12 +22,19 @@ class DiscreteStats:
         evaluation covers the whole batch.
     criterion_evaluations
         Evaluations of the criterion J in the forward run: one per iterate, the start included.
+    peak_bytes
+        Most bytes of iterates stored for the gradient at one time, over the forward run and the backward passes so
+        far.
+    recomputed_steps
+        Steps taken again by backward passes so far, from one stored iterate to the next.
     vjps
         Vector-Jacobian products of the step map taken by backward passes so far.
     """
 
     nfe: int
     criterion_evaluations: int
+    peak_bytes: int = 0
+    recomputed_steps: int = 0
     vjps: int = 0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,16 +13,28 @@ from odestop._validation import (
     check_callable,
     check_choice,
     check_count,
-    check_dtype,
     check_per_trajectory,
     check_state,
 )
+from odestop.criteria import HistoryCriterion
+from odestop.discrete.checkpoints import (
+    CheckpointedRecord,
+    Checkpoints,
+    EverySteps,
+    RecentRecord,
+    Record,
+    resolve_checkpoints,
+)
+from odestop.discrete.compilation import CompiledStep
+from odestop.discrete.crossing import Crossings, Places
+from odestop.discrete.history import with_history
+from odestop.discrete.recurrence import Recurrence, position_of, recurrence_of
 from odestop.discrete.sensitivity import Sensitivity, resolve_sensitivity
 from odestop.discrete.solution import DiscreteSolution, DiscreteStats
 from odestop.discrete.step_maps import StepMap, TimeStepMap
 from odestop.discrete.stopping_steps import StoppingSteps
 from odestop.discrete.trajectory import run_until_stopped
-from odestop.status import raise_on_failure
+from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
 
 
 def discrete_stopping_time(
@@ -33,6 +45,9 @@ def discrete_stopping_time(
     *,
     t0: float | int | Tensor = 0.0,
     sensitivity: str | Sensitivity = "definition3",
+    checkpoints: str | int | Checkpoints = "all",
+    backward_steps: int | None = None,
+    compile: bool = False,
     max_steps: int = 100_000,
     on_failure: str = "status",
 ) -> DiscreteSolution:
@@ -55,16 +70,30 @@ def discrete_stopping_time(
         Initial point, real floating point, shape (*batch, d).  Its dtype and device are those of the whole
         run; the trajectories of a batch are independent, each with its own N.
     criterion
-        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.
+        ``x -> J(x)`` of shape (*batch,); sees positions.  It may call autograd inside.  A
+        `odestop.criteria.HistoryCriterion` sees the previous position too, and begins at k = 1.
     threshold
         ε, a number or a tensor that broadcasts to (*batch,).
     t0
         Initial time of a `TimeStepMap`, a number or a tensor that broadcasts to (*batch,): t_k = t0 + k h.
     sensitivity
-        ``"definition3"`` for N, or ``"interpolated"`` for the fractional N̂ with its exact derivative; or a
+        ``"definition3"`` for N; ``"interpolated"`` for the fractional N̂ with its exact derivative; for a
+        `TimeStepMap`, ``"hermite"`` for one whose derivative keeps the order of the map, up to four; or a
         `Sensitivity` such as `Definition3()`.
+    checkpoints
+        Which iterates are stored for the gradient: ``"all"``, ``"sqrt"`` for about every √N-th, an integer m for
+        every m-th, or a schedule such as `MemoryBudget`.  The backward pass steps again from these to the others, so
+        the step map must be deterministic; the gradient is the same, bit by bit, for every choice.
+    backward_steps
+        m to differentiate only the last m steps of each trajectory, an approximation (truncated backpropagation; m =
+        1 is one-step differentiation): the state m steps before the stop counts as a constant, so that nothing
+        reaches x0 where N > m.  Only m iterates are stored.  None, the default, differentiates all steps.
+    compile
+        Whether `torch.compile` translates the step and its vector-Jacobian product.  It takes several seconds at the
+        first call with a step map, and pays for maps of many small operations.  Where it fails, a warning says so and
+        the run goes on without it.
     max_steps
-        Steps allowed.  The iterates are stored for the gradient: max N · m numbers per trajectory.
+        Steps allowed.
     on_failure
         ``"status"`` reports failures in ``solution.status``; ``"raise"`` raises `StoppingTimeError`, which
         carries the solution.
@@ -75,7 +104,9 @@ def discrete_stopping_time(
         N is a floating tensor of shape (*batch,) in the dtype of x0: exact up to 2^24 in float32 and 2^53 in
         float64. It is +inf, with a zero gradient, for trajectories whose status is MAX_STEPS, or NON_FINITE
         because a state or a value of J was.  Where J(x0) ≤ ε already, N = 0 with a zero gradient, so that all
-        that is left of the gradient of the time is ∂/∂t0 = 1.
+        that is left of the gradient of the time is ∂/∂t0 = 1; a criterion on history has N = 1 where its first
+        value will do, with a zero gradient too.  A ``"hermite"`` crossing that is too flat has a finite N̂, the
+        status TANGENTIAL, a `TangencyWarning` and a zero gradient.
 
     Raises
     ------
@@ -104,6 +135,7 @@ def discrete_stopping_time(
     """
     check_callable("step_map", step_map, "(k, state) -> state")
     check_callable("criterion", criterion, "x -> J(x)")
+    record = _record(checkpoints, backward_steps)
     check_count("max_steps", max_steps)
     check_choice("on_failure", on_failure, ("status", "raise"))
     rule = resolve_sensitivity(sensitivity)
@@ -113,18 +145,28 @@ def discrete_stopping_time(
         raise ValueError(f"t0 must be left at 0 for a step map without a step size, got {t0}")
     threshold = check_per_trajectory("threshold", threshold, x0, batch)
     start_time = check_per_trajectory("t0", t0, x0, batch)
-    state = _initial_state(step_map, x0)
-    position = getattr(step_map, "position", _identity)
-    step = TrackedFunction("step_map", _with_time(step_map, t0 if isinstance(t0, Tensor) else start_time))
-    objective = TrackedFunction("criterion", lambda state: criterion(position(state)))
-    run = run_until_stopped(step, objective, state, threshold, max_steps)
-    stats = DiscreteStats(nfe=step.evaluations, criterion_evaluations=objective.evaluations)
-    steps, state = StoppingSteps(run, step, objective, rule, stats).attach(state, threshold)
+    # The caller's own t0, so that a dynamics may use it as well.
+    recurrence = recurrence_of(step_map, criterion, x0, t0 if isinstance(t0, Tensor) else start_time)
+    if isinstance(criterion, HistoryCriterion):
+        recurrence = with_history(recurrence, criterion, position_of(step_map))
+    increment = _increment_for(rule, recurrence)
+    step = TrackedFunction("step_map", CompiledStep(recurrence.step) if compile else recurrence.step)
+    objective = TrackedFunction("criterion", recurrence.criterion)
+    state = recurrence.start
+    run = run_until_stopped(step, objective, state, threshold, max_steps, record, recurrence.first_test)
+    stats = DiscreteStats(
+        nfe=step.evaluations, criterion_evaluations=objective.evaluations, peak_bytes=record.peak_bytes
+    )
+    crossings = Crossings(run, threshold.detach(), objective, increment, rule, step.parameters)
+    places = _find_crossings(crossings)
+    answer = StoppingSteps(run, step, objective, crossings, places, stats, backward_steps)
+    steps, state = answer.attach(state, threshold)
+    state = recurrence.step_map_state(state)
     solution = DiscreteSolution(
         steps=steps,
         time=_time(step_map, start_time, steps),
         state=state,
-        position=position(state),
+        position=position_of(step_map)(state),
         status_codes=run.codes,
         stats=stats,
     )
@@ -133,27 +175,44 @@ def discrete_stopping_time(
     return solution
 
 
-def _identity(state: Tensor) -> Tensor:
-    return state
-
-
-def _initial_state(step_map: StepMap, x0: Tensor) -> Tensor:
-    state = check_state("initial_state(x0)", getattr(step_map, "initial_state", _identity)(x0))
-    check_dtype("initial_state", state, x0.dtype)
-    if state.shape[:-1] != x0.shape[:-1]:
+def _record(checkpoints: str | int | Checkpoints, backward_steps: int | None) -> Record:
+    """Return the empty record that the arguments ask for."""
+    schedule = resolve_checkpoints(checkpoints)
+    if backward_steps is None:
+        return CheckpointedRecord(schedule)
+    if schedule != EverySteps(1):
         raise ValueError(
-            f"initial_state must return shape (*batch, m) with the batch shape {tuple(x0.shape[:-1])} of x0, "
-            f"got {tuple(state.shape)}"
+            f"checkpoints must be left at 'all' with backward_steps, which stores {backward_steps} iterates already, "
+            f"got {checkpoints!r}"
         )
-    return state
+    return RecentRecord(check_count("backward_steps", backward_steps))
 
 
-def _with_time(step_map: StepMap, t0: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """Tell the start time to the step maps that have one."""
-    if isinstance(step_map, TimeStepMap):
-        # The caller's own tensor, so that a dynamics may use it as well.
-        return partial(step_map, t0=t0)
-    return step_map
+def _increment_for(rule: Sensitivity, recurrence: Recurrence) -> TrackedFunction | None:
+    """Return h dx/dt for the sensitivities that need it."""
+    if not rule.needs_velocity:
+        return None
+    if recurrence.increment is None:
+        raise ValueError(
+            "sensitivity must be 'definition3' or 'interpolated' for a step map without a velocity dx/dt, which only "
+            f"a TimeStepMap has, got {rule!r}"
+        )
+    return TrackedFunction("step_map", recurrence.increment)
+
+
+def _find_crossings(crossings: Crossings) -> Places:
+    """Locate them, and warn of those that have no usable gradient."""
+    places = crossings.locate()
+    tangential = crossings.run.codes == StoppingStatus.TANGENTIAL.code
+    if bool(tangential.any()):
+        warnings.warn(
+            f"{int(tangential.sum())} of {tangential.numel()} trajectories touch the threshold tangentially: dJ/ds = "
+            f"{places.slope[tangential][0].item():.3e} along the first such last step; their step counts have no "
+            "usable gradient",
+            TangencyWarning,
+            stacklevel=3,
+        )
+    return places
 
 
 def _time(step_map: StepMap, t0: Tensor, steps: Tensor) -> Tensor | None:

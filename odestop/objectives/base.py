@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from odestop._validation import check_callable, check_shape
+
+if TYPE_CHECKING:
+    from odestop.objectives.module import ModuleObjective
 
 
 class Objective(nn.Module):
@@ -20,9 +24,10 @@ class Objective(nn.Module):
     where it knows better than autograd.  Everything is differentiable to any order when grad mode is on.
 
     While grad mode is off, `gradient` remembers its last result and returns it again for the same, unchanged
-    tensor x, so that a gradient flow and J = ‖∇f‖² at the same state cost one gradient.  A change in place of
-    x, of the objective's parameters and buffers, or of its attributes is noticed; a change through
-    ``Tensor.data``, which PyTorch does not count, is not.
+    tensor x, so that a gradient flow and J = ‖∇f‖² at the same state cost one gradient.  Two views of the same
+    entries of one tensor are the same x: so is the position that an optimizer's step and J each take out of
+    its state.  A change in place of x, of the objective's parameters and buffers, or of its attributes is
+    noticed; a change through ``Tensor.data``, which PyTorch does not count, is not.
 
     Parameters
     ----------
@@ -98,6 +103,30 @@ class Objective(nn.Module):
         """
         return _FunctionObjective(function, dimension=dimension, minimum=minimum)
 
+    @staticmethod
+    def from_module(
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        regularization: float | int = 0.0,
+    ) -> ModuleObjective:
+        """Return the loss of a module on data as a function of its parameters, flattened into x.
+
+        See `ModuleObjective`, which has ``initial_point()``, ``parameters_from(x)`` and ``minibatch(indices)``.
+
+        Examples
+        --------
+        >>> inputs, labels = torch.randn(8, 3), torch.tensor([0, 1] * 4)
+        >>> loss = nn.functional.cross_entropy
+        >>> objective = Objective.from_module(nn.Linear(3, 2), inputs, labels, loss, regularization=0.1)
+        >>> objective.gradient(objective.initial_point()).shape
+        torch.Size([8])
+        """
+        from odestop.objectives.module import ModuleObjective
+
+        return ModuleObjective(module, inputs, targets, loss, regularization)
+
     def value(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Return f(x)."""
         raise NotImplementedError(f"{type(self).__name__} must implement value(x)")
@@ -110,13 +139,13 @@ class Objective(nn.Module):
         """Return ∇f(x); without grad mode, the same tensor again while x and the objective are unchanged."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._may_remember:
             return self._gradient(x)
-        inputs = (x, *self._own_tensors())
-        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in inputs):
+        own_tensors = self._own_tensors()
+        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in (x, *own_tensors)):
             # Inference tensors do not count their changes.
             return self._gradient(x)
         remembered = self._remembered
-        if remembered is None or not remembered.is_of(inputs):
-            remembered = _RememberedGradient(inputs, self._gradient(x))
+        if remembered is None or not remembered.is_of(x, own_tensors):
+            remembered = _RememberedGradient(x, own_tensors, self._gradient(x))
             self.__dict__["_remembered"] = remembered
         return remembered.gradient
 
@@ -128,6 +157,8 @@ class Objective(nn.Module):
 
     def _gradient(self, x: Tensor) -> Tensor:
         """Compute ∇f(x) by autograd."""
+        if torch._C._are_functorch_transforms_active():
+            return torch.func.grad(lambda point: self.value(point).sum())(x)
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             point = _differentiable(x)
@@ -136,6 +167,8 @@ class Objective(nn.Module):
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
         """Compute ∇²f(x) v by autograd through the gradient."""
+        if torch._C._are_functorch_transforms_active():
+            return torch.func.grad(lambda point: (self._gradient(point) * v).sum())(x)
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             point = _differentiable(x)
@@ -175,20 +208,35 @@ class Objective(nn.Module):
 class _RememberedGradient:
     """A gradient and the tensors it came from, weakly, each with the version it had."""
 
-    def __init__(self, inputs: tuple[Tensor, ...], gradient: Tensor) -> None:
+    def __init__(self, x: Tensor, own_tensors: list[Tensor], gradient: Tensor) -> None:
         self.gradient = gradient
+        source, self._layout = _source_and_layout(x)
         # The gradient is watched too: a caller may change what it was given.
-        watched = (gradient, *inputs)
+        watched = (gradient, source, *own_tensors)
         self._references = [weakref.ref(tensor) for tensor in watched]
         self._versions = [tensor._version for tensor in watched]
 
-    def is_of(self, inputs: tuple[Tensor, ...]) -> bool:
-        """Whether ``inputs`` are the same tensors, and neither they nor the gradient have changed since."""
-        watched = (self.gradient, *inputs)
-        return len(watched) == len(self._references) and all(
-            reference() is tensor and version == tensor._version
-            for reference, version, tensor in zip(self._references, self._versions, watched, strict=True)
+    def is_of(self, x: Tensor, own_tensors: list[Tensor]) -> bool:
+        """Whether these are the same tensors, and neither they nor the gradient have changed since."""
+        source, layout = _source_and_layout(x)
+        watched = (self.gradient, source, *own_tensors)
+        return (
+            layout == self._layout
+            and len(watched) == len(self._references)
+            and all(
+                reference() is tensor and version == tensor._version
+                for reference, version, tensor in zip(self._references, self._versions, watched, strict=True)
+            )
         )
+
+
+def _source_and_layout(x: Tensor) -> tuple[Tensor, tuple | None]:
+    """Return the tensor that x is a view of, whose version it shares, and which entries it shows; else x itself."""
+    base = x._base
+    # A dual tensor of forward mode is a view of its primal, but carries a tangent of its own.
+    if base is None or forward_ad._current_level >= 0:
+        return x, None
+    return base, (x.storage_offset(), x.shape, x.stride(), x.dtype, x.is_neg())
 
 
 class _FunctionObjective(Objective):
@@ -217,6 +265,18 @@ def check_objective(objective: object) -> Objective:
             "a function becomes one by Objective.from_function(function)"
         )
     return objective
+
+
+def check_features(features: Tensor, name: str = "features", shape: str = "(n, d) with n, d >= 1") -> Tensor:
+    """Return ``features`` if it is a finite floating-point matrix."""
+    if not features.is_floating_point() or features.ndim != 2 or features.numel() == 0:
+        raise ValueError(
+            f"{name} must be real floating-point numbers of shape {shape}, "
+            f"got {features.dtype} of shape {tuple(features.shape)}"
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError(f"{name} must be finite, got non-finite entries")
+    return features
 
 
 def register_value(module: nn.Module, name: str, value: Tensor | float | None) -> None:

@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from odestop._validation import check_positive
-from odestop.objectives.base import Objective, register_value
+from odestop.objectives.base import check_features, register_value
+from odestop.objectives.bundled import bundled_data
+from odestop.objectives.finite_sum import FiniteSum, as_signs, largest_curvature
 
 
-class LogisticRegression(Objective):
+class LogisticRegression(FiniteSum):
     """f(x) = 1/n Σ_i log(1 + exp(-y_i a_iᵀ x)) + ½ λ ‖x‖².
 
     Every coordinate is regularised, an intercept among them.
@@ -45,18 +47,18 @@ class LogisticRegression(Objective):
 
     features: Tensor
     labels: Tensor
+    _rows = ("features", "labels")
 
     def __init__(self, features: Tensor, labels: Tensor, regularization: float = 0.0) -> None:
-        _check_features(features)
+        check_features(features)
         check_positive("regularization", regularization, allow_zero=True)
-        spectral_norm = float(torch.linalg.matrix_norm(features.detach(), 2))
         super().__init__(
             dimension=features.shape[1],
-            smoothness=spectral_norm**2 / (4 * len(features)) + regularization,
+            smoothness=largest_curvature(features) / 4 + regularization,
             strong_convexity=regularization,
         )
         register_value(self, "features", features)
-        register_value(self, "labels", _signs(labels, features))
+        register_value(self, "labels", as_signs(labels, features))
         self.regularization = regularization
 
     def value(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
@@ -98,34 +100,5 @@ def breast_cancer(
     >>> breast_cancer(dtype=torch.float64).features.shape
     torch.Size([569, 31])
     """
-    try:
-        from sklearn.datasets import load_breast_cancer
-    except ImportError as error:
-        raise ImportError(
-            "breast_cancer needs scikit-learn; install it with pip install 'odestop[experiments]'"
-        ) from error
-    raw, labels = (torch.as_tensor(array) for array in load_breast_cancer(return_X_y=True))
-    standardised = (raw - raw.mean(0)) / raw.std(0, correction=0)
-    features = torch.cat([standardised, torch.ones_like(raw[:, :1])], dim=1)
-    features = features.to(dtype=dtype or torch.get_default_dtype(), device=device)
+    features, labels = bundled_data("breast-cancer", dtype=dtype, device=device)
     return LogisticRegression(features, labels, regularization)
-
-
-def _check_features(features: Tensor) -> None:
-    if not features.is_floating_point() or features.ndim != 2 or features.numel() == 0:
-        raise ValueError(
-            "features must be real floating-point numbers of shape (n, d) with n, d >= 1, "
-            f"got {features.dtype} of shape {tuple(features.shape)}"
-        )
-    if not bool(torch.isfinite(features).all()):
-        raise ValueError("features must be finite, got non-finite entries")
-
-
-def _signs(labels: Tensor, features: Tensor) -> Tensor:
-    """Labels as -1 and 1, in the dtype and on the device of the features."""
-    if labels.shape != features.shape[:1]:
-        raise ValueError(f"labels must have shape (n,) = ({len(features)},), got {tuple(labels.shape)}")
-    values = set(labels.unique().tolist())
-    if not (values <= {0, 1} or values <= {-1, 1}):
-        raise ValueError(f"labels must all be in {{0, 1}} or all in {{-1, 1}}, got the values {sorted(values)}")
-    return torch.where(labels > 0, 1, -1).to(features)

@@ -15,6 +15,8 @@ from odestop.dynamics import (
 )
 from odestop.objectives import Quadratic, Rosenbrock, breast_cancer
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 DOUBLE = {"dtype": torch.float64}
 
 

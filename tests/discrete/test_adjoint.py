@@ -42,7 +42,7 @@ def test_algorithm_1_equals_unrolled_autograd() -> None:
 
 def test_a_batch_equals_its_trajectories_one_by_one(batch_question: Question, gradients: Callable) -> None:
     shared = [p for p in batch_question.inputs if p.ndim < 1 or p.shape[0] != 4]
-    for sensitivity in ("definition3", "interpolated"):
+    for sensitivity in ("definition3", "interpolated", "hermite"):
         solution = batch_question.solve(sensitivity)
         assert len(set(solution.status_codes.tolist())) == 1
         assert len(set(batch_question.solve().steps.tolist())) == 4

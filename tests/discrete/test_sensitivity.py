@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from odestop.discrete import Definition3, Euler, Interpolated, discrete_stopping_time
+from odestop.discrete import Definition3, Euler, Hermite, Interpolated, discrete_stopping_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +64,11 @@ def test_the_time_adds_the_direct_dependence_on_step_size_and_start(question: Qu
     assert_equal_to(1e-14, gradients(solution.time, question.inputs), expected)
 
 
-def test_the_fractional_step_agrees_with_finite_differences(question: Question, gradients: Callable) -> None:
-    analytic = gradients(question.solve("interpolated").steps, question.inputs)
+@pytest.mark.parametrize("sensitivity", ["interpolated", "hermite"])
+def test_the_fractional_step_agrees_with_finite_differences(
+    question: Question, gradients: Callable, sensitivity: str
+) -> None:
+    analytic = gradients(question.solve(sensitivity).steps, question.inputs)
     count, size = question.solve().steps, 1e-6
     for tensor, gradient in zip(question.inputs, analytic, strict=True):
         direction = torch.cos(torch.arange(tensor.numel(), dtype=torch.float64)).reshape(tensor.shape)
@@ -72,20 +76,19 @@ def test_the_fractional_step_agrees_with_finite_differences(question: Question, 
         for sign in (1, -1):
             with torch.no_grad():
                 tensor += sign * size * direction
-                values.append(question.solve("interpolated").steps.item())
+                values.append(question.solve(sensitivity).steps.item())
                 assert question.solve().steps == count
                 tensor -= sign * size * direction
         numeric = (values[0] - values[1]) / (2 * size)
         assert (gradient * direction).sum().item() == pytest.approx(numeric, rel=1e-6)
 
 
-def test_the_fractional_step_is_continuous_where_the_step_count_jumps() -> None:
+@pytest.mark.parametrize("sensitivity", ["interpolated", "hermite"])
+def test_the_fractional_step_is_continuous_where_the_step_count_jumps(sensitivity: str) -> None:
     def steps(threshold: float) -> float:
         euler = Euler(lambda t, x: -x, 0.5)
         x0 = torch.ones(1, dtype=torch.float64)
-        return discrete_stopping_time(
-            euler, x0, lambda x: x[..., 0], threshold, sensitivity="interpolated"
-        ).steps.item()
+        return discrete_stopping_time(euler, x0, lambda x: x[..., 0], threshold, sensitivity=sensitivity).steps.item()
 
     assert steps(0.25) == 2.0
     assert steps(0.25 + 1e-12) == pytest.approx(2.0, abs=1e-10)
@@ -123,9 +126,12 @@ def test_the_scaled_gradient_converges_to_that_of_the_continuous_time_at_first_o
 def test_an_object_and_its_alias_are_the_same_sensitivity(question: Question) -> None:
     assert question.solve(Definition3()).steps == question.solve("definition3").steps
     assert question.solve(Interpolated()).steps == question.solve("interpolated").steps
+    assert question.solve(Hermite()).steps == question.solve("hermite").steps
 
 
-def test_small_values_in_single_precision_do_not_underflow() -> None:
-    before, after, threshold = (torch.tensor(v) for v in (3e-30, 1e-30, 2e-30))
-    weights = Interpolated().weights(before, after, threshold)
-    assert all(torch.isfinite(weight) for weight in weights)
+@pytest.mark.parametrize("sensitivity", ["definition3", "interpolated"])
+def test_small_values_in_single_precision_do_not_underflow(sensitivity: str) -> None:
+    x0 = torch.tensor([4e-30], requires_grad=True)
+    solution = discrete_stopping_time(lambda k, x: 0.5 * x, x0, lambda x: x[..., 0], 1.5e-30, sensitivity=sensitivity)
+    (gradient,) = torch.autograd.grad(solution.steps, x0)
+    assert 0 < gradient < math.inf

@@ -1,4 +1,4 @@
-"""Euler steps, what a dynamics is given, and step sizes that are no step sizes."""
+"""Steps of a dynamics: orders, energy, what the dynamics is given, and step sizes that are no step sizes."""
 
 import math
 
@@ -6,13 +6,70 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from odestop.discrete import Euler, TimeStepMap, discrete_stopping_time
+from odestop.comparison import fit_order
+from odestop.discrete import Euler, Heun, RungeKutta4, SymplecticEuler, TimeStepMap, discrete_stopping_time
 
 
 def test_an_euler_step_adds_the_velocity_times_the_step_size() -> None:
     euler = Euler(lambda t, x: -t * x, step_size=0.25)
     x = torch.tensor([1.0, -2.0], dtype=torch.float64)
     assert torch.equal(euler(3, x, t0=0.5), x - 0.25 * (0.5 + 3 * 0.25) * x)
+
+
+@pytest.mark.parametrize(("kind", "order"), [(Euler, 1), (Heun, 2), (RungeKutta4, 4)])
+def test_the_error_on_a_nonlinear_time_dependent_flow_has_the_order_of_the_map(
+    kind: type[TimeStepMap], order: int
+) -> None:
+    """dx/dt = -2 t x² from x(1/2) = x0 has the solution 1/x = 1/x0 + t² - 1/4."""
+    x0, t0 = torch.tensor([[0.5], [1.5]], dtype=torch.float64), 0.5
+    exact = 1 / (1 / x0 + 1.5**2 - t0**2)
+    counts, errors = [16, 24, 36], []
+    for count in counts:
+        step, x = kind(lambda t, x: -2 * t * x**2, step_size=1 / count), x0
+        for k in range(count):
+            x = step(k, x, t0)
+        errors.append(float((x - exact).abs().max()))
+    assert fit_order([1 / count for count in counts], errors).order == pytest.approx(order, abs=0.1)
+
+
+def test_symplectic_euler_keeps_the_modified_energy_of_an_oscillator() -> None:
+    """Velocities first: x² + v² - h x v is constant, so that the energy stays where it was, up to O(h)."""
+    h = 0.2
+    step = SymplecticEuler(lambda t, s: torch.cat([s[..., 1:], -s[..., :1]], dim=-1), h)
+    state = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    states = [state]
+    for k in range(100):
+        states.append(step(k, states[-1]))
+    x, v = torch.stack(states).unbind(-1)
+    modified = x**2 + v**2 - h * x * v
+    torch.testing.assert_close(modified, modified[0].expand_as(modified), rtol=1e-12, atol=0)
+    energy = x**2 + v**2
+    assert energy.max() < 1.3 * energy[0]
+    assert energy.min() > 0.7 * energy[0]
+
+
+def test_symplectic_euler_moves_the_velocities_first_and_both_from_the_same_time() -> None:
+    def dynamics(t: Tensor, state: Tensor) -> Tensor:
+        x, v = state.chunk(2, dim=-1)
+        return torch.cat([t * v, -x - 1.5 * v + t], dim=-1)
+
+    state = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    x, v = state.chunk(2)
+    t = 1.0 + 3 * 0.25
+    new_v = v + 0.25 * (-x - 1.5 * v + t)
+    expected = torch.cat([x + 0.25 * t * new_v, new_v])
+    torch.testing.assert_close(SymplecticEuler(dynamics, 0.25)(3, state, t0=1.0), expected)
+
+
+def test_a_state_without_halves_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"state must have shape \(\*batch, 2d\).*got \(3,\)"):
+        SymplecticEuler(lambda t, x: -x, 0.1)(0, torch.ones(3))
+
+
+def test_the_velocity_is_that_of_the_dynamics_at_the_time_of_the_step() -> None:
+    step, x = Heun(lambda t, x: -t * x, step_size=0.25), torch.tensor([1.0, 2.0], dtype=torch.float64)
+    assert torch.equal(step.velocity(3, x), -0.75 * x)
+    assert torch.equal(step.velocity(3.5, x, t0=1.0), -1.875 * x)
 
 
 @pytest.mark.parametrize(("batch", "time_shape"), [((), ()), ((4,), (4, 1)), ((2, 3), (2, 3, 1))])
@@ -31,6 +88,20 @@ def test_the_dynamics_sees_time_in_the_dtype_and_batch_shape_of_the_state(
     assert seen[0].shape == time_shape
     assert seen[0].dtype == dtype
     torch.testing.assert_close(seen[0], torch.full(time_shape, 1.2, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [Euler, Heun, RungeKutta4, SymplecticEuler])
+def test_a_batch_with_its_own_step_sizes_equals_its_trajectories(kind: type[TimeStepMap]) -> None:
+    def dynamics(t: Tensor, x: Tensor) -> Tensor:
+        return -torch.sin(x.flip(-1)) / (1 + t)
+
+    step_size = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    t0 = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    x = torch.tensor([[1.0, 2.0], [0.3, -4.0]], dtype=torch.float64)
+    together = kind(dynamics, step_size)(3, x, t0=t0)
+    for i in range(2):
+        torch.testing.assert_close(together[i], kind(dynamics, step_size[i])(3, x[i], t0=t0[i]))
+    assert kind(dynamics, step_size)(3, x.float(), t0=t0).dtype == torch.float32
 
 
 def test_each_trajectory_may_have_its_own_step_size() -> None:
@@ -84,7 +155,7 @@ def test_a_step_size_that_is_not_positive_and_finite_is_refused(step_size: float
 
 def test_an_integer_step_size_tensor_is_refused() -> None:
     with pytest.raises(ValueError, match=r"step_size must have a real floating-point dtype.*int64"):
-        TimeStepMap(torch.tensor(1))
+        Euler(lambda t, x: -x, torch.tensor(1))
 
 
 def test_a_velocity_of_another_shape_is_refused_instead_of_broadcast() -> None:

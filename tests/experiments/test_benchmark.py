@@ -6,6 +6,8 @@ import pytest
 
 from experiments import benchmark
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 
 @pytest.fixture(autouse=True)
 def once(monkeypatch):

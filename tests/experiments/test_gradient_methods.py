@@ -5,6 +5,8 @@ import pytest
 from experiments import dissipation, gradient_methods
 from figures import dissipation as dissipation_figure
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 TOLERANCES = {
     "discrete_adjoint": 2e-6,
     "unrolled": 2e-6,

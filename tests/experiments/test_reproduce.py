@@ -13,6 +13,8 @@ from rich.console import Console
 from experiments import figure_1
 from experiments.reproduce import DRAWINGS, reproduce
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path], str]:
@@ -29,9 +31,11 @@ def test_all_promised_files_are_written(everything: tuple[Path, list[Path], str]
         "real_data",
         "real_data_orders",
         "dissipation",
+        "sensitivity_orders",
+        "sensitivity_orders_fitted",
         "verification",
     }
-    experiments = ("figure_1", "gradient_error", "real_data", "dissipation", "verification")
+    experiments = ("figure_1", "gradient_error", "real_data", "dissipation", "sensitivity_orders", "verification")
     records = {f"{name}.json" for name in (*experiments, "claims")}
     assert {path.name for path in written} == {
         *figures,

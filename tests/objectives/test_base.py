@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import GradientFlow
@@ -113,6 +114,99 @@ def test_an_equal_tensor_that_is_another_object_is_evaluated_again(objective, x)
         objective.gradient(x)
         objective.gradient(x.clone())
     assert objective.evaluations == [2]
+
+
+def test_two_views_of_the_same_entries_cost_one_gradient(objective, x):
+    state = torch.cat([x, x + 1.0], dim=-1)
+    with torch.no_grad():
+        gradient = objective.gradient(state[..., :3])
+        assert objective.gradient(state.chunk(2, dim=-1)[0]) is gradient
+    assert objective.evaluations == [1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda state: state[:, 3:],
+        lambda state: state[:, 1:4],
+        lambda state: state[:1, :3],
+        lambda state: state[[1, 0], :3],
+        lambda state: state.view(4, 3)[:2],
+        lambda state: state[..., :3].clone(),
+        lambda state: state.clone()[..., :3],
+    ],
+    ids=["other half", "other offset", "other shape", "other rows", "other strides", "copy", "view of a copy"],
+)
+def test_a_view_of_other_entries_is_evaluated_again(objective, x, other):
+    state = torch.cat([x, x + 1.0], dim=-1)
+    with torch.no_grad():
+        objective.gradient(state[..., :3])
+        torch.testing.assert_close(objective.gradient(other(state)), objective.exact_gradient(other(state)))
+    assert objective.evaluations == [2]
+
+
+def test_a_transposed_view_is_another_point(objective):
+    square = torch.arange(9, dtype=DOUBLE).reshape(3, 3)
+    with torch.no_grad():
+        objective.gradient(square.view(3, 3))
+        torch.testing.assert_close(objective.gradient(square.mT), objective.exact_gradient(square.mT))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.mul_(2.0),
+        lambda state: state[:, 0].fill_(7.0),
+        lambda state: state[..., :3].zero_(),
+        lambda state: state.detach().neg_(),
+    ],
+    ids=["base", "overlapping view", "same view", "detached base"],
+)
+def test_every_change_through_the_base_makes_the_gradient_of_a_view_new(objective, x, change):
+    state = torch.cat([x, x + 1.0], dim=-1)
+    with torch.no_grad():
+        objective.gradient(state[..., :3])
+        change(state)
+        torch.testing.assert_close(objective.gradient(state[..., :3]), objective.exact_gradient(state[..., :3]))
+
+
+def test_a_view_of_a_freed_tensor_is_never_mistaken_for_that_of_a_new_one(objective):
+    with torch.no_grad():
+        for number in range(20):
+            state = torch.full((6,), float(number), dtype=DOUBLE)
+            torch.testing.assert_close(objective.gradient(state[:3]), objective.exact_gradient(state[:3]))
+            del state
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_views_with_another_tangent_are_not_served_from_memory(objective, x):
+    state = torch.cat([x, x + 1.0], dim=-1)
+
+    def gradient(state: Tensor) -> Tensor:
+        return objective.gradient(state[..., :3])
+
+    with torch.no_grad():
+        gradient(state)
+        for scale in (1.0, 2.0):
+            _, tangent = torch.func.jvp(gradient, (state,), (torch.full_like(state, scale),))
+            product = objective.hessian_vector_product(x, torch.full_like(x, scale))
+            torch.testing.assert_close(tangent, product)
+            with forward_ad.dual_level():
+                dual = forward_ad.make_dual(state, torch.full_like(state, scale))
+                torch.testing.assert_close(forward_ad.unpack_dual(gradient(dual)).tangent, product)
+        torch.testing.assert_close(gradient(state), objective.exact_gradient(x))
+
+
+def test_views_under_vmap_are_each_their_own_point():
+    objective, state = DiagonalQuadratic([1.0, 4.0], dtype=DOUBLE), torch.arange(8, dtype=DOUBLE).reshape(2, 4)
+
+    def gradients(row: Tensor) -> tuple[Tensor, Tensor]:
+        return objective.gradient(row[:2]), objective.gradient(row[2:])
+
+    with torch.no_grad():
+        first, second = torch.func.vmap(gradients)(state)
+        torch.testing.assert_close(first, state[:, :2] * objective.eigenvalues)
+        torch.testing.assert_close(second, state[:, 2:] * objective.eigenvalues)
 
 
 def test_grad_mode_neither_reads_nor_writes_the_memory(objective, x):

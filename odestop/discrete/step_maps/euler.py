@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from odestop._validation import check_callable, check_shape
+from odestop.discrete.step_maps.analytic import pull_back_gradient_step
 from odestop.discrete.step_maps.base import TimeStepMap
+from odestop.dynamics.gradient_flow import GradientFlow
 
 
 class Euler(TimeStepMap):
@@ -16,19 +17,8 @@ class Euler(TimeStepMap):
 
     Parameters
     ----------
-    dynamics
-        ``dynamics(t, x) -> dx/dt`` = -A(θ, x, t), in torchdiffeq's convention: x has shape (*batch, d), or
-        (*batch, m) where the dynamics has hidden state, t is 0-d for one trajectory and has shape (*batch, 1)
-        for a batch, both in the dtype and on the device of the state.  A module becomes a submodule.
-        ``initial_state`` and ``position`` of a dynamics with hidden state become those of the map.
-    step_size
-        h > 0: a number, or a tensor of shape () or (*batch,) that may require a gradient.
-
-    Raises
-    ------
-    ValueError
-        If the dynamics cannot be called or returns another shape than the state's, or if the step size is not
-        positive and finite.
+    dynamics, step_size
+        dx/dt and h > 0, as in `TimeStepMap`.
 
     Examples
     --------
@@ -38,17 +28,21 @@ class Euler(TimeStepMap):
     tensor([0.7500, 1.5000])
     """
 
-    def __init__(self, dynamics: Callable[[Tensor, Tensor], Tensor], step_size: float | int | Tensor) -> None:
-        super().__init__(step_size)
-        self.dynamics = check_callable("dynamics", dynamics, "(t, x) -> dx/dt")
-        for name in ("initial_state", "position"):
-            if hasattr(dynamics, name):
-                setattr(self, name, getattr(dynamics, name))
-
     def forward(
         self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0
     ) -> Float[Tensor, "*batch m"]:
         """Return the state at t_{k+1} from the state at t_k = t0 + k h."""
-        velocity = self.dynamics(self.time(k, state, t0), state)
-        check_shape("dynamics", velocity, state.shape, "dx/dt has the shape of the state")
-        return state + self.increment(velocity)
+        return state + self.increment(self.velocity(k, state, t0))
+
+    def pull_back(
+        self,
+        k: int,
+        state: Float[Tensor, "*batch m"],
+        cotangent: Float[Tensor, "*batch m"],
+        parameters: Sequence[Tensor],
+        t0: float | int | Tensor = 0.0,
+    ) -> tuple[Tensor, list[Tensor]] | None:
+        """Pull a cotangent through the step by the Hessian of f where the dynamics is a `GradientFlow`."""
+        if type(self.dynamics) is not GradientFlow:
+            return None
+        return pull_back_gradient_step(self.dynamics.objective, self.step_size, state, cotangent, parameters)
