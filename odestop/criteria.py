@@ -116,6 +116,21 @@ class TimeDependent(nn.Module):
         super().__init__()
         self.function = check_callable("function", function, "(t, x) -> J(t, x)")
 
+    def __call__(self, t: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return J(t, x).
+
+        Raises
+        ------
+        ValueError
+            Without a point, as where a criterion of x alone is expected.
+        """
+        if x is None:
+            raise ValueError(
+                "TimeDependent is a criterion J(t, x), and got one argument only; continuous_stopping_time gives it "
+                "two, a discrete run has no time of its own: let t be a coordinate of the state there"
+            )
+        return super().__call__(t, x)
+
     def forward(self, t: Float[Tensor, "*batch"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Return J(t, x)."""
         return self.function(t, x)

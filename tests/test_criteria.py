@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from odestop.criteria import HistoryCriterion, ObjectiveGap, RelativeChange, SquaredGradientNorm, StepDecrease
+import odestop
+from odestop.criteria import (
+    HistoryCriterion,
+    ObjectiveGap,
+    RelativeChange,
+    SquaredGradientNorm,
+    StepDecrease,
+    TimeDependent,
+)
 from odestop.objectives import DiagonalQuadratic, LogisticRegression, Objective
 from odestop.objectives.base import check_objective
 
@@ -88,3 +96,9 @@ def test_a_function_of_both_points_is_a_criterion_with_its_parameters():
     assert len(list(criterion.parameters())) == 2
     distance = HistoryCriterion.from_function(lambda x, y: weight * (x - y).norm(dim=-1))
     assert distance(torch.zeros(2), torch.tensor([3.0, 4.0])).item() == 10.0
+
+
+def test_a_criterion_of_time_says_why_a_discrete_run_cannot_use_it():
+    clock = TimeDependent(lambda t, x: 1.0 - t)
+    with pytest.raises(ValueError, match="let t be a coordinate of the state"):
+        odestop.discrete_stopping_time(lambda k, x: 0.5 * x, torch.ones(1), clock, 0.1)

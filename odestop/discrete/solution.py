@@ -18,7 +18,7 @@ class DiscreteStats:
     Attributes
     ----------
     nfe
-        Evaluations of the step map in the forward run, which for Euler are those of the dynamics; one
+        Evaluations of the dynamics in the forward run, or of the step map where it is no step of a dynamics; one
         evaluation covers the whole batch.
     criterion_evaluations
         Evaluations of the criterion J in the forward run: one per iterate, the start included.

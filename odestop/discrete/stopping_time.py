@@ -155,7 +155,9 @@ def discrete_stopping_time(
     state = recurrence.start
     run = run_until_stopped(step, objective, state, threshold, max_steps, record, recurrence.first_test)
     stats = DiscreteStats(
-        nfe=step.evaluations, criterion_evaluations=objective.evaluations, peak_bytes=record.peak_bytes
+        nfe=step.evaluations * (step_map.evaluations_per_step if isinstance(step_map, TimeStepMap) else 1),
+        criterion_evaluations=objective.evaluations,
+        peak_bytes=record.peak_bytes,
     )
     crossings = Crossings(run, threshold.detach(), objective, increment, rule, step.parameters)
     places = _find_crossings(crossings)

@@ -161,3 +161,15 @@ def test_an_integer_step_size_tensor_is_refused() -> None:
 def test_a_velocity_of_another_shape_is_refused_instead_of_broadcast() -> None:
     with pytest.raises(ValueError, match=r"dynamics must return shape \(3,\), got \(1,\)"):
         Euler(lambda t, x: -x[:1], 0.1)(0, torch.ones(3))
+
+
+@pytest.mark.parametrize(("step_map", "evaluations"), [(Euler, 1), (Heun, 2), (RungeKutta4, 4), (SymplecticEuler, 2)])
+def test_the_stats_count_evaluations_of_the_dynamics(step_map, evaluations):
+    def oscillator(t, s):
+        oscillator.calls += 1
+        return torch.cat([s[..., 1:], -s[..., :1]], dim=-1)
+
+    oscillator.calls = 0
+    solution = discrete_stopping_time(step_map(oscillator, 0.1), torch.tensor([1.0, 0.0]), lambda s: s[..., 0], 0.2)
+    assert step_map.evaluations_per_step == evaluations
+    assert solution.stats.nfe == oscillator.calls == evaluations * solution.steps.item()

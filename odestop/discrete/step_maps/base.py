@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -58,6 +58,8 @@ class TimeStepMap(nn.Module):
     """
 
     step_size: Tensor
+    evaluations_per_step: ClassVar[int] = 1
+    """Evaluations of the dynamics that a step takes; subclasses that take more say so."""
 
     def __init__(self, dynamics: Callable[[Tensor, Tensor], Tensor], step_size: float | int | Tensor) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,6 +27,8 @@ class Heun(TimeStepMap):
     >>> heun(0, torch.tensor([8.0]))
     tensor([5.])
     """
+
+    evaluations_per_step: ClassVar[int] = 2
 
     def forward(
         self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0
@@ -50,6 +54,8 @@ class RungeKutta4(TimeStepMap):
     >>> runge_kutta(0, torch.tensor([8.0]))  # 8 (1 - 1 + 1/2 - 1/6 + 1/24)
     tensor([3.])
     """
+
+    evaluations_per_step: ClassVar[int] = 4
 
     def forward(
         self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,6 +42,8 @@ class SymplecticEuler(TimeStepMap):
     >>> step(0, torch.tensor([1.0, 0.0]))
     tensor([ 0.7500, -0.5000])
     """
+
+    evaluations_per_step: ClassVar[int] = 2
 
     def forward(
         self, k: int, state: Float[Tensor, "*batch m"], t0: float | int | Tensor = 0.0
