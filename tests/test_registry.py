@@ -66,15 +66,27 @@ def test_default_of_the_diagonal_quadratic_is_the_objective_of_figure_1():
     assert OBJECTIVES["diagonal-quadratic"].build(dtype=DOUBLE).eigenvalues.tolist() == [1.0, 4.0]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=by_name)
+GRADIENT_NORM = CRITERIA["squared-gradient-norm"]
+
+
 @pytest.mark.parametrize(
-    ("dynamics", "criterion", "dtype"),
+    ("objective", "dynamics", "criterion", "dtype"),
     [
-        *((dynamics, CRITERIA["squared-gradient-norm"], DOUBLE) for dynamics in DYNAMICS.values()),
-        *((DYNAMICS["learned-preconditioner"], criterion, torch.float32) for criterion in CRITERIA.values()),
+        *((objective, DYNAMICS["gradient-flow"], GRADIENT_NORM, DOUBLE) for objective in OBJECTIVES.values()),
+        *(
+            (objective, DYNAMICS["learned-preconditioner"], criterion, torch.float32)
+            for objective in OBJECTIVES.values()
+            for criterion in CRITERIA.values()
+        ),
+        *(
+            (OBJECTIVES[objective], dynamics, GRADIENT_NORM, DOUBLE)
+            for objective in ("diagonal-quadratic", "logistic-regression")
+            for dynamics in DYNAMICS.values()
+        ),
     ],
+    ids=lambda case: getattr(case, "name", str(case)),
 )
-def test_every_objective_builds_and_solves_with_every_dynamics_and_criterion(objective, dynamics, criterion, dtype):
+def test_every_entry_builds_and_solves(objective, dynamics, criterion, dtype):
     f = small(objective, dtype)
     flow = dynamics.build(objective=f, dtype=dtype)
     knows_minimum = f.minimum is not None or criterion.name != "objective-gap"
@@ -165,7 +177,7 @@ def test_a_class_with_annotated_arguments_is_an_entry_as_it_stands():
     assert catalogue.register("slowed")(Slowed) is Slowed
     entry = catalogue["slowed"]
     assert entry.summary == "dx/dt = -s ∇f(x)"
-    assert entry.parameters == (Parameter("speed", "s", 0.5, 0.0, 1.0, "speed"),)
+    assert entry.parameters == (Parameter("speed", "s", 0.5, 0.0, 1.0, "speed", is_differentiable=True),)
     flow = entry.build(objective=small(OBJECTIVES["diagonal-quadratic"]), dtype=DOUBLE, speed=0.25)
     assert flow(torch.tensor(0.0), torch.ones(2, dtype=DOUBLE)).tolist() == [-0.25, -1.0]
     with pytest.raises(ValueError, match="name must be new, got 'slowed'"):

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 def register_hyperparameter(
-    module: nn.Module, name: str, value: Tensor | float | Sequence[float], *, dtype: torch.dtype
+    module: nn.Module,
+    name: str,
+    value: Tensor | float | int | Sequence[float | int] | Sequence[Sequence[float | int]],
+    *,
+    dtype: torch.dtype,
 ) -> None:
     """Store ``value`` on ``module`` as a parameter; numbers get ``dtype``, a tensor keeps its own.
 
@@ -24,6 +28,24 @@ def register_hyperparameter(
         module.register_buffer(name, tensor)
     else:
         module.register_parameter(name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
+
+
+def register_positive(module: nn.Module, name: str, value: Tensor | float | int, *, allow_zero: bool = False) -> None:
+    """Store a positive hyperparameter of shape () or, with a value per trajectory, (*batch,); see `at_trajectories`.
+
+    A number becomes a 0-d parameter in float64: exact, and it never changes the dtype of a state.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise ValueError(f"{name} must be a number or a tensor of shape () or (*batch,), got {type(value).__name__}")
+    register_hyperparameter(module, name, value, dtype=torch.float64)
+    smallest = float(getattr(module, name).detach().min())
+    if smallest < 0 or (smallest == 0 and not allow_zero):
+        raise ValueError(f"{name} must be {'at least 0' if allow_zero else 'positive'}, got {smallest}")
+
+
+def at_trajectories(value: Tensor, x: Tensor) -> Tensor:
+    """Return a hyperparameter so that it multiplies states x of shape (*batch, d): 0-d, or of shape (*batch, 1)."""
+    return value if value.ndim == 0 else value.to(x.dtype).unsqueeze(-1)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from odestop._validation import check_callable
 from odestop.objectives.base import Objective, check_objective
 
 
 class GradientFlow(nn.Module):
     """dx/dt = -∇f(x).
+
+    The limit of gradient descent (Cauchy, 1847), x - h ∇f(x), as the learning rate h goes to 0.
 
     Parameters
     ----------
@@ -41,17 +46,22 @@ class GradientFlow(nn.Module):
 class RescaledGradientFlow(nn.Module):
     """dx/dt = -α(θ, t) ∇f(x) (eq. 3).
 
+    The limit of gradient descent with the learning rates h α(k h).  It is the plain flow with its time changed:
+    the trajectory is the same, and T is where ∫ α from t₀ to T is the duration of the plain flow.
+
     Parameters
     ----------
     objective
         f.
     schedule
-        α: maps t of shape () or (*batch, 1) to factors that broadcast against x; its parameters are θ.
+        α: one of the modules of `odestop.dynamics`, or any callable that maps t of shape () or (*batch, 1) to
+        factors that broadcast against x.  θ are its parameters; those of a plain function are the tensors it
+        uses that require a gradient.
 
     Raises
     ------
     ValueError
-        If ``objective`` is not an `Objective`.
+        If ``objective`` is not an `Objective`, or the schedule cannot be called.
 
     Examples
     --------
@@ -61,12 +71,23 @@ class RescaledGradientFlow(nn.Module):
     >>> flow = RescaledGradientFlow(DiagonalQuadratic([1.0, 4.0]), ExponentialSchedule(0.5, rate=1.0))
     >>> flow(torch.tensor(0.0), torch.ones(2)).tolist()
     [-0.5, -2.0]
+
+    A schedule of one's own, with a decay that T is differentiated in:
+
+    >>> import odestop
+    >>> decay = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    >>> flow = RescaledGradientFlow(DiagonalQuadratic([1.0, 4.0]), lambda t: 1 / (1 + decay * t))
+    >>> x0 = torch.ones(2, dtype=torch.float64)
+    >>> solution = odestop.continuous_stopping_time(flow, x0, flow.objective, threshold=0.1)
+    >>> solution.time.backward()
+    >>> round(solution.time.item(), 4), round(decay.grad.item(), 4)
+    (0.8537, 0.3544)
     """
 
-    def __init__(self, objective: Objective, schedule: nn.Module) -> None:
+    def __init__(self, objective: Objective, schedule: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        self.schedule = schedule
+        self.schedule = check_callable("schedule", schedule, "t -> α(t)")
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt at t of shape () or (*batch, 1)."""

@@ -1,4 +1,4 @@
-"""Diagonally preconditioned gradient flows: fixed, and learned (eq. 4 of arXiv 2505.22509)."""
+"""Preconditioned gradient flows: diagonal, dense, and learned (eq. 4 of arXiv 2505.22509)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from odestop.objectives.base import Objective, check_objective
 
 class DiagonallyPreconditionedFlow(nn.Module):
     """dx/dt = -diag(p) ∇f(x), the flow of the paper's Fig. 1 with p = (1, θ).
+
+    The limit of x - h diag(p) ∇f(x), gradient descent with a learning rate h p_i of its own for each coordinate.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class DiagonallyPreconditionedFlow(nn.Module):
 
     diagonal: Tensor
 
-    def __init__(self, objective: Objective, diagonal: Tensor | Sequence[float]) -> None:
+    def __init__(self, objective: Objective, diagonal: Tensor | Sequence[float | int]) -> None:
         super().__init__()
         self.objective = check_objective(objective)
         register_hyperparameter(self, "diagonal", diagonal, dtype=dtype_of(objective))
@@ -54,8 +56,91 @@ class DiagonallyPreconditionedFlow(nn.Module):
         return -self.diagonal * self.objective.gradient(x)
 
 
+class DensePreconditionedFlow(nn.Module):
+    """dx/dt = -L Lᵀ ∇f(x) with L lower triangular and positive on the diagonal.
+
+    The limit of x - h L Lᵀ ∇f(x), preconditioned gradient descent.  Every positive definite matrix P is L Lᵀ for
+    exactly one such L.  The parameters are the entries of L below the diagonal and the logarithms of those on it
+    (Pinheiro, Bates, 1996, the log-Cholesky parametrisation), so that all real numbers are allowed and P stays
+    positive definite.  The exponential, rather than softplus, makes a shift of the logarithms by c a factor of
+    e^(2c) of P: speeds of all sizes are equally within reach.
+
+    Parameters
+    ----------
+    objective
+        f.
+    log_cholesky
+        The parameters as a matrix, shape (d, d): L with logarithms on its diagonal.  The entries above the
+        diagonal play no part.  Zeros give the plain gradient flow.  Numbers become a parameter of the objective's
+        dtype; a tensor keeps its dtype, and one that requires a gradient is used as it is.
+
+    Raises
+    ------
+    ValueError
+        If ``objective`` is not an `Objective`, or ``log_cholesky`` is not a finite square matrix of its dimension.
+
+    Examples
+    --------
+    >>> from odestop.objectives import DiagonalQuadratic
+    >>> flow = DensePreconditionedFlow(DiagonalQuadratic([1.0, 4.0]), [[0.0, 0.0], [1.0, 0.0]])
+    >>> flow.preconditioner().tolist()
+    [[1.0, 1.0], [1.0, 2.0]]
+    >>> flow(torch.tensor(0.0), torch.ones(2)).tolist()
+    [-5.0, -9.0]
+
+    With the inverse of the Hessian, the flow of a quadratic is that of ½ ‖x‖²:
+
+    >>> flow = DensePreconditionedFlow.from_matrix(flow.objective, torch.diag(torch.tensor([1.0, 0.25])))
+    >>> flow(torch.tensor(0.0), torch.ones(2)).tolist()
+    [-1.0, -1.0]
+    """
+
+    log_cholesky: Tensor
+
+    def __init__(self, objective: Objective, log_cholesky: Tensor | Sequence[Sequence[float | int]]) -> None:
+        super().__init__()
+        self.objective = check_objective(objective)
+        register_hyperparameter(self, "log_cholesky", log_cholesky, dtype=dtype_of(objective))
+        shape = tuple(self.log_cholesky.shape)
+        if len(shape) != 2 or shape[0] != shape[1] or objective.dimension not in (None, shape[0]):
+            raise ValueError(
+                f"log_cholesky must have shape (d, d) with d = {objective.dimension or 'any'}, got shape {shape}"
+            )
+
+    @classmethod
+    def from_matrix(cls, objective: Objective, matrix: Tensor) -> DensePreconditionedFlow:
+        """Start from L Lᵀ = ``matrix``, symmetric positive definite, shape (d, d).
+
+        Raises
+        ------
+        ValueError
+            If the matrix is not symmetric positive definite, or not of the objective's dimension.
+        """
+        symmetric = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and torch.allclose(matrix, matrix.mT)
+        factor, failure = torch.linalg.cholesky_ex(matrix) if symmetric else (matrix, torch.tensor(1))
+        if int(failure) != 0 or not bool(torch.isfinite(factor).all()):
+            raise ValueError(f"matrix must be symmetric positive definite, got {matrix}")
+        return cls(objective, factor.tril(-1) + torch.diag(factor.diagonal().log()))
+
+    def factor(self) -> Float[Tensor, "d d"]:
+        """Return L."""
+        return self.log_cholesky.tril(-1) + torch.diag(self.log_cholesky.diagonal().exp())
+
+    def preconditioner(self) -> Float[Tensor, "d d"]:
+        """Return P = L Lᵀ."""
+        factor = self.factor()
+        return factor @ factor.mT
+
+    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
+        factor = self.factor()
+        return -(self.objective.gradient(x) @ factor) @ factor.mT
+
+
 class PreconditionedFlow(nn.Module):
     """dx/dt = -diag(P(x, ∇f(x), t; θ)) ∇f(x) (eq. 4).
+
+    The limit of x - h diag(P(x, ∇f(x), k h; θ)) ∇f(x), a learned optimizer of this form.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from odestop._validation import check_callable, check_shape
+from odestop._validation import check_callable, check_positive, check_positive_tensor, check_shape
 
 if TYPE_CHECKING:
     from odestop.objectives.module import ModuleObjective
@@ -277,6 +277,11 @@ def check_features(features: Tensor, name: str = "features", shape: str = "(n, d
     if not bool(torch.isfinite(features).all()):
         raise ValueError(f"{name} must be finite, got non-finite entries")
     return features
+
+
+def check_positive_value(name: str, value: float | int | Tensor) -> float | Tensor:
+    """Return ``value`` if it is a positive number, or a tensor of positive numbers."""
+    return check_positive_tensor(name, value) if isinstance(value, Tensor) else check_positive(name, value)
 
 
 def register_value(module: nn.Module, name: str, value: Tensor | float | None) -> None:

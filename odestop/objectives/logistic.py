@@ -49,13 +49,13 @@ class LogisticRegression(FiniteSum):
     labels: Tensor
     _rows = ("features", "labels")
 
-    def __init__(self, features: Tensor, labels: Tensor, regularization: float = 0.0) -> None:
+    def __init__(self, features: Tensor, labels: Tensor, regularization: float | int = 0.0) -> None:
         check_features(features)
         check_positive("regularization", regularization, allow_zero=True)
         super().__init__(
             dimension=features.shape[1],
             smoothness=largest_curvature(features) / 4 + regularization,
-            strong_convexity=regularization,
+            strong_convexity=float(regularization),
         )
         register_value(self, "features", features)
         register_value(self, "labels", as_signs(labels, features))
@@ -82,7 +82,7 @@ class LogisticRegression(FiniteSum):
 
 def breast_cancer(
     *,
-    regularization: float = 1e-2,
+    regularization: float | int = 1e-2,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LogisticRegression:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class Parameter:
         Ends of the range worth exploring; values outside it may well be valid.
     description
         What it is, in a few words.
+    is_differentiable
+        Whether it may be a tensor, so that stopping times have a derivative in it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Parameter:
     low: float | int
     high: float | int
     description: str
+    is_differentiable: bool = False
 
     @property
     def is_integer(self) -> bool:
@@ -270,7 +273,15 @@ def _summary(source: object) -> str:
 def _parameters(builder: Callable) -> tuple[Parameter, ...]:
     """Read the arguments that are annotated with a `Range`."""
     return tuple(
-        Parameter(argument.name, mark.symbol, argument.default, mark.low, mark.high, mark.description)
+        Parameter(
+            argument.name,
+            mark.symbol,
+            argument.default,
+            mark.low,
+            mark.high,
+            mark.description,
+            is_differentiable=Tensor in get_args(argument.annotation.__origin__),
+        )
         for argument in inspect.signature(builder, eval_str=True).parameters.values()
         for mark in getattr(argument.annotation, "__metadata__", ())
         if isinstance(mark, Range)

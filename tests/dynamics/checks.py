@@ -1,4 +1,4 @@
-"""What every dynamics of the library has to pass: torchdiffeq, finite differences, and the algorithm it is the limit of."""
+"""What every dynamics has to pass: torchdiffeq, finite differences, and the algorithm that it is the limit of."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Diagonal preconditioners: the fixed one of Fig. 1 and the learned one, against an explicit loop."""
+"""Preconditioners: the diagonal one of Fig. 1, the learned one against an explicit loop, and the dense one."""
 
 import math
 
@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from odestop.dynamics import CoordinatewisePreconditioner, DiagonallyPreconditionedFlow, PreconditionedFlow
-from odestop.objectives import DiagonalQuadratic, Objective, Quadratic
+from odestop import continuous_stopping_time
+from odestop.dynamics import (
+    CoordinatewisePreconditioner,
+    DensePreconditionedFlow,
+    DiagonallyPreconditionedFlow,
+    PreconditionedFlow,
+)
+from odestop.objectives import DiagonalQuadratic, Objective, Quadratic, Rosenbrock
 
 DOUBLE = torch.float64
 
@@ -156,3 +162,71 @@ def test_seed_decides_the_parameters_in_every_dtype_and_leaves_the_global_genera
 def test_impossible_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CoordinatewisePreconditioner(**arguments)
+
+
+def test_dense_preconditioner_is_the_product_of_the_factors():
+    raw = random(4, 4)
+    quadratic = Quadratic.with_condition_number(4, 10.0, 0, dtype=DOUBLE)
+    flow = DensePreconditionedFlow(quadratic, raw)
+    factor = flow.factor().detach()
+    assert torch.equal(factor, factor.tril())
+    torch.testing.assert_close(factor.diagonal(), raw.diagonal().exp())
+    x = random(2, 3, 4, seed=1)
+    expected = -(factor @ factor.T @ quadratic.gradient(x).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(flow(torch.tensor(0.0), x).detach(), expected)
+
+
+def test_dense_preconditioner_reproduces_a_positive_definite_matrix():
+    matrix = random(5, 5) @ random(5, 5).T + 0.1 * torch.eye(5, dtype=DOUBLE)
+    quadratic = Quadratic.with_condition_number(5, 10.0, 0, dtype=DOUBLE)
+    flow = DensePreconditionedFlow.from_matrix(quadratic, matrix)
+    torch.testing.assert_close(flow.preconditioner().detach(), matrix, rtol=1e-12, atol=1e-12)
+    assert [name for name, _ in flow.named_parameters()] == ["log_cholesky"]
+
+
+def test_the_inverse_hessian_makes_a_quadratic_round():
+    """From x0 the flow is x0 exp(-t), so that f falls to ε at ½ log(f(x0)/ε)."""
+    quadratic = Quadratic.with_condition_number(3, 30.0, 0, dtype=DOUBLE)
+    flow = DensePreconditionedFlow.from_matrix(quadratic, torch.linalg.inv(quadratic.matrix))
+    x0 = random(3)
+    time = continuous_stopping_time(flow, x0, quadratic, 0.1 * float(quadratic(x0))).time
+    assert time.item() == pytest.approx(0.5 * math.log(10), rel=1e-6)
+
+
+def test_numbers_for_the_dense_preconditioner_follow_the_dtype_of_the_objective():
+    flow = DensePreconditionedFlow(DiagonalQuadratic([1.0, 4.0]), [[0, 0], [1, 0]])
+    assert flow(torch.zeros(3, 1), torch.ones(3, 2)).dtype == torch.float32
+
+
+def test_dense_preconditioner_is_differentiable_twice_in_everything():
+    flow = DensePreconditionedFlow(Rosenbrock(3, b=2.0), random(3, 3))
+
+    def slope(x: Tensor, raw: Tensor) -> Tensor:
+        return torch.func.functional_call(flow, {"log_cholesky": raw}, (torch.tensor(0.0), x))
+
+    inputs = (random(2, 3).requires_grad_(), flow.log_cholesky)
+    assert torch.autograd.gradcheck(slope, inputs)
+    assert torch.autograd.gradgradcheck(slope, inputs)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda f: DensePreconditionedFlow(f, torch.zeros(2, 3)),
+            r"log_cholesky must have shape \(d, d\) with d = 2, got shape \(2, 3\)",
+        ),
+        (lambda f: DensePreconditionedFlow(f, torch.zeros(3, 3)), r"with d = 2, got shape \(3, 3\)"),
+        (
+            lambda f: DensePreconditionedFlow.from_matrix(f, torch.tensor([[1.0, 2.0], [2.0, 1.0]])),
+            "matrix must be symmetric positive definite, got",
+        ),
+        (
+            lambda f: DensePreconditionedFlow.from_matrix(f, torch.tensor([[1.0, 0.5], [0.0, 1.0]])),
+            "matrix must be symmetric positive definite, got",
+        ),
+    ],
+)
+def test_dense_preconditioners_that_do_not_fit_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build(DiagonalQuadratic([1.0, 4.0]))

@@ -1,11 +1,11 @@
-"""Least squares, the lasso, and what every composite objective offers."""
+"""Least squares, the lasso, the elastic net, and what every composite objective offers."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from odestop.criteria import ObjectiveGap
-from odestop.objectives import CompositeObjective, DiagonalQuadratic, Lasso, LeastSquares
+from odestop.objectives import CompositeObjective, DiagonalQuadratic, ElasticNet, Lasso, LeastSquares
 
 DOUBLE = torch.float64
 
@@ -25,6 +25,52 @@ def test_the_convention_is_that_of_scikit_learn() -> None:
     assert 0 < int((minimizer != 0).sum()) < 4
     mapping = Lasso(FEATURES, TARGETS, 0.2).gradient_mapping(minimizer, 0.5)
     torch.testing.assert_close(mapping, torch.zeros(4, dtype=DOUBLE), rtol=0, atol=1e-9)
+
+
+def test_the_elastic_net_has_the_penalties_of_scikit_learn() -> None:
+    """λ₁ = α ρ and λ₂ = α (1 - ρ)."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    fit = linear_model.ElasticNet(alpha=0.4, l1_ratio=0.25, fit_intercept=False, tol=1e-14, max_iter=100_000)
+    minimizer = torch.as_tensor(fit.fit(FEATURES.numpy(), TARGETS.numpy()).coef_)
+    elastic_net = ElasticNet(FEATURES, TARGETS, 0.1, ridge=0.3)
+    mapping = elastic_net.gradient_mapping(minimizer, 0.5)
+    torch.testing.assert_close(mapping, torch.zeros(4, dtype=DOUBLE), rtol=0, atol=1e-9)
+    residual = FEATURES @ minimizer - TARGETS
+    value = residual.square().sum() / 14 + 0.1 * minimizer.abs().sum() + 0.15 * minimizer.square().sum()
+    torch.testing.assert_close(elastic_net(minimizer), value)
+
+
+def test_the_proximal_operator_of_the_elastic_net_minimises_its_definition() -> None:
+    """Of step (λ₁ |u| + ½ λ₂ u²) + ½ (u - v)², against a fine grid."""
+    elastic_net, grid = ElasticNet(FEATURES, TARGETS, 0.5, ridge=2.0), torch.linspace(-4, 4, 8001, dtype=DOUBLE)
+    v = torch.tensor([3.0, -2.0, 0.9, -0.5], dtype=DOUBLE)
+    costs = 1.6 * (0.5 * grid.abs() + grid**2) + 0.5 * (grid - v[:, None]) ** 2
+    torch.testing.assert_close(elastic_net.proximal(v, 1.6), grid[costs.argmin(-1)], rtol=0, atol=1e-3)
+
+
+def test_the_elastic_net_without_ridge_is_the_lasso() -> None:
+    elastic_net, lasso, x = ElasticNet(FEATURES, TARGETS, 0.2, 0), Lasso(FEATURES, TARGETS, 0.2), random(3, 4, seed=2)
+    assert torch.equal(elastic_net(x), lasso(x))
+    assert torch.equal(elastic_net.proximal_step(x, 0.5), lasso.proximal_step(x, 0.5))
+
+
+def test_the_ridge_may_be_one_per_trajectory_and_receives_gradients() -> None:
+    ridge = torch.tensor([0.1, 0.7], dtype=DOUBLE, requires_grad=True)
+    together, x = ElasticNet(FEATURES, TARGETS, 0.1, ridge), random(2, 4, seed=3)
+    for i in range(2):
+        alone = ElasticNet(FEATURES, TARGETS, 0.1, ridge[i].item())
+        torch.testing.assert_close(together(x)[i], alone(x[i]))
+        torch.testing.assert_close(together.proximal(x, 0.5)[i], alone.proximal(x[i], 0.5))
+    assert together.proximal(x.float(), 0.5).dtype == torch.float32
+    (slope,) = torch.autograd.grad(together(x).sum(), ridge)
+    torch.testing.assert_close(slope, x.square().sum(-1) / 2)
+
+
+def test_a_negative_ridge_is_refused() -> None:
+    with pytest.raises(ValueError, match="ridge must be a non-negative finite number, got -1"):
+        ElasticNet(FEATURES, TARGETS, 0.1, -1)
+    with pytest.raises(ValueError, match="ridge must be finite real numbers of at least 0"):
+        ElasticNet(FEATURES, TARGETS, 0.1, torch.tensor(-0.5))
 
 
 def test_the_proximal_operator_minimises_its_definition() -> None:
