@@ -73,20 +73,21 @@ def draw_times(table: pd.DataFrame) -> Figure:
 def _draw_times_of(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     rows = rows[np.isfinite(rows["time"])].sort_values("value")
     logarithmic = bool(rows["logarithmic"].iloc[0])
-    axes.plot(rows["value"], rows["time"], color=BLUE)
-    for row in rows.iloc[np.linspace(1, len(rows) - 2, _TANGENTS).round().astype(int)].itertuples():
-        width = 0.35 * row.value if logarithmic else 0.09 * (rows["value"].max() - rows["value"].min())
-        around = row.value + np.linspace(-width, width, 21)
-        tangent = row.time + row.slope * (around - row.value)
-        axes.plot(around[tangent > 0], tangent[tangent > 0], color=VERMILION, linewidth=1.0)
-        axes.plot(row.value, row.time, "o", color=VERMILION, markersize=2.2)
+    values, times, slopes = (rows[column].to_numpy(dtype=float) for column in ("value", "time", "slope"))
+    axes.plot(values, times, color=BLUE)
+    for k in np.linspace(1, len(values) - 2, _TANGENTS).round().astype(int).tolist():
+        width = 0.35 * values[k] if logarithmic else 0.09 * (values[-1] - values[0])
+        around = values[k] + width * np.linspace(-1.0, 1.0, 21)
+        tangent = times[k] + slopes[k] * (around - values[k])
+        positive = tangent > 0
+        axes.plot(around[positive], tangent[positive], color=VERMILION, linewidth=1.0)
+        axes.plot(values[k], times[k], "o", color=VERMILION, markersize=2.2)
     axes.set_title(name.replace("-", " "), fontsize=7, pad=2)
-    axes.set_xlabel(_mathematical(rows["symbol"].iloc[0]), fontsize=8, labelpad=0)
+    axes.set_xlabel(_mathematical(str(rows["symbol"].iloc[0])), fontsize=8, labelpad=0)
     if logarithmic:
         axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = rows["time"].min(), rows["time"].max()
-    axes.set_ylim(low / 1.3, high * 1.3)
+    axes.set_ylim(times.min() / 1.3, times.max() * 1.3)
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             _label_sparsely(axis)

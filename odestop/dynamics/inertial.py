@@ -354,7 +354,7 @@ class InertialHessianDampedFlow(InertialFlow):
         friction = _vanishing_friction(self.value_of("alpha", x), t - self.value_of("t0", x), v, force)
         return force - friction - self._coefficient("beta", t, x) * self.objective.hessian_vector_product(x, v)
 
-    def _coefficient(self, name: str, t: Tensor, x: Tensor) -> Tensor:
+    def _coefficient(self, name: str, t: Tensor, x: Tensor) -> float | int | Tensor:
         """Return β or γ at t, so that it broadcasts against x."""
         coefficient = getattr(self, name)
         return self.value_of(name, x) if isinstance(coefficient, Tensor) else coefficient(t)

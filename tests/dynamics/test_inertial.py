@@ -107,7 +107,7 @@ def slope_in(index, oscillator, level, *arguments, width=1e-4):
 def test_flow_agrees_with_torchdiffeq_and_with_finite_differences(name, objective):
     flow = FLOWS[name](OBJECTIVES[objective]())
     criterion = ObjectiveGap(flow.objective)
-    question = (flow, START, criterion, 0.6 * float(criterion(START)))
+    question = (flow, START, criterion, 0.8 * float(criterion(START)))
     # Later than the singular start, which takes many steps at the checks' tolerances and has closed forms below.
     checks.agree_with_torchdiffeq(*question, t0=0.5)
     checks.gradient_agrees_with_differences(*question, t0=0.5)
@@ -197,7 +197,7 @@ def test_nesterov_on_a_quadratic_is_a_bessel_function(friction):
 def test_hessian_damped_flow_on_a_quadratic_is_a_confluent_hypergeometric_function():
     flow = InertialHessianDampedFlow(DiagonalQuadratic([2.0], dtype=DOUBLE), 3.0, 2.5, 1.5)
     x0 = torch.ones(1, dtype=DOUBLE, requires_grad=True)
-    time = continuous_stopping_time(flow, x0, lambda x: x[..., 0], 0.6, rtol=1e-9, atol=1e-11).time
+    time = continuous_stopping_time(flow, x0, lambda x: x[..., 0], 0.6, rtol=1e-8, atol=1e-10).time
     found = torch.autograd.grad(time, [flow.alpha, flow.beta, flow.gamma, x0])
     question = (kummer_oscillator, 0.6, 2.0, 3.0, 2.5, 1.5, 1.0)
     assert time.item() == pytest.approx(first_passage(*question), rel=1e-7)
@@ -332,9 +332,9 @@ def test_euler_steps_of_a_flow_that_starts_moving_are_differentiated_through_the
     quadratic = OBJECTIVES["quadratic"]()
     flow = HighResolutionNesterovFlow(quadratic, rate)
     continuous = continuous_stopping_time(flow, START, quadratic, 0.1).time
-    discrete = discrete_stopping_time(Euler(flow, 1e-3), START, quadratic, 0.1, sensitivity="interpolated").time
+    discrete = discrete_stopping_time(Euler(flow, 4e-3), START, quadratic, 0.1, sensitivity="interpolated").time
     (exact,), (found,) = (torch.autograd.grad(time, rate) for time in (continuous, discrete))
-    assert found.item() == pytest.approx(exact.item(), rel=0.02)
+    assert found.item() == pytest.approx(exact.item(), rel=0.05)
 
 
 def quadratic_without_constant():
