@@ -23,11 +23,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from experiments import dissipation, figure_1, gradient_error, real_data, sensitivity_orders, verification
+from experiments import (
+    dissipation,
+    dynamics_gallery,
+    figure_1,
+    gradient_error,
+    real_data,
+    sensitivity_orders,
+    verification,
+)
 from experiments.claims import JudgedClaim, Verdict, as_markdown, judge
 from experiments.grid import Cell, Tracker
 from experiments.provenance import provenance
 from figures import dissipation as dissipation_figure
+from figures import dynamics_gallery as dynamics_gallery_figure
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
 from figures import real_data as real_data_figure
 from figures import sensitivity_orders as sensitivity_orders_figure
@@ -103,6 +112,16 @@ EXPERIMENTS: dict[str, Experiment] = {
             **asdict(sensitivity_orders.GRIDS[scale]),
         },
     ),
+    "dynamics_gallery": Experiment(
+        dynamics_gallery.run,
+        lambda scale: {
+            "threshold": dynamics_gallery.THRESHOLD,
+            "horizon": dynamics_gallery.HORIZON,
+            "landscapes": dynamics_gallery.LANDSCAPES,
+            "seed": None,
+            **asdict(dynamics_gallery.GRIDS[scale]),
+        },
+    ),
     "verification": Experiment(
         verification.run,
         lambda scale: {
@@ -135,6 +154,17 @@ DRAWINGS: dict[str, Drawing] = {
     ),
 }
 
+GALLERY: dict[str, Drawing] = {
+    "dynamics_times": Drawing(
+        "dynamics_gallery", lambda tables: dynamics_gallery_figure.draw_times(tables["dynamics_times"])
+    ),
+    "dynamics_paths": Drawing(
+        "dynamics_gallery",
+        lambda tables: dynamics_gallery_figure.draw_paths(tables["dynamics_paths"], tables["landscapes"]),
+    ),
+}
+"""Drawings that are not about the paper, and not among ``all``."""
+
 TARGETS: dict[str, tuple[str, ...]] = {
     "fig1": ("figure_1a", "figure_1b"),
     "fig2": ("figure_2a", "figure_2b"),
@@ -142,6 +172,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "real-data": ("real_data",),
     "dissipation": ("dissipation",),
     "orders": ("sensitivity_orders",),
+    "dynamics": tuple(GALLERY),
     "all": tuple(DRAWINGS),
 }
 
@@ -152,8 +183,8 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     Parameters
     ----------
     targets
-        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation``, ``orders`` and ``all``; the last one
-        verifies Theorem 1 and Proposition 1 as well.
+        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation``, ``orders``, ``dynamics`` and ``all``; the
+        last one verifies Theorem 1 and Proposition 1 as well, and leaves ``dynamics`` out.
     scale
         ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.
     output
@@ -175,8 +206,12 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
         _check("target", target, TARGETS)
     _check("scale", scale, gradient_error.GRIDS)
     start = time.perf_counter()
-    figures = [name for name in DRAWINGS if any(name in TARGETS[target] for target in targets)]
-    needed = {DRAWINGS[name].experiment for name in figures}
+    drawings = {
+        name: drawing
+        for name, drawing in (DRAWINGS | GALLERY).items()
+        if any(name in TARGETS[target] for target in targets)
+    }
+    needed = {drawing.experiment for drawing in drawings.values()}
     if "all" in targets:
         needed.add("verification")
     output.mkdir(parents=True, exist_ok=True)
@@ -186,8 +221,8 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
         results, files = _run(name, scale, output, console)
         tables.update(results)
         written += files
-    for name in figures:
-        written += save(DRAWINGS[name].draw(tables), output / name)
+    for name, drawing in drawings.items():
+        written += save(drawing.draw(tables), output / name)
     written += _write_claims(judge(tables), "all" in targets, output, console)
     console.print(
         f"{len(written)} files in {output}, {time.perf_counter() - start:.0f} s", highlight=False, soft_wrap=True

@@ -23,6 +23,7 @@ class Target(StrEnum):
     REAL_DATA = "real-data"
     DISSIPATION = "dissipation"
     ORDERS = "orders"
+    DYNAMICS = "dynamics"
     ALL = "all"
 
 
@@ -34,7 +35,7 @@ class Scale(StrEnum):
 
 
 def reproduce(
-    target: Annotated[Target, typer.Argument(help="What to reproduce.")] = Target.ALL,
+    target: Annotated[Target, typer.Argument(help="What to reproduce; all is all but dynamics.")] = Target.ALL,
     scale: Annotated[
         Scale, typer.Option(help="quick: d up to 1000, minutes; paper: the paper's grid up to d = 10000.")
     ] = Scale.QUICK,
