@@ -23,6 +23,8 @@ from odestop.registry import (
     parse_number,
 )
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 DOUBLE = torch.float64
 ENTRIES = [*OBJECTIVES.values(), *DYNAMICS.values(), *CRITERIA.values()]
 

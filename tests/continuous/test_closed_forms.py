@@ -11,6 +11,8 @@ from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import DiagonallyPreconditionedFlow, GradientFlow
 from odestop.objectives import DiagonalQuadratic, Quadratic
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 TIGHT = {"rtol": 1e-10, "atol": 1e-13}
 
 

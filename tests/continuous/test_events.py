@@ -10,6 +10,8 @@ from odestop import StoppingStatus, gradients
 from odestop.criteria import TimeDependent
 from odestop.solvers import ExplicitEuler, RungeKutta4
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 FIRST_ORDER = ["discrete_adjoint", "forward_sensitivity", gradients.ContinuousAdjoint(rtol=1e-9)]
 TIGHT = {"method": "dopri8", "rtol": 1e-10, "atol": 1e-12}
 

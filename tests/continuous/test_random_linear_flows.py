@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import odestop
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}
 
 

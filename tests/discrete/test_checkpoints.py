@@ -24,6 +24,8 @@ from odestop.discrete.checkpoints import (
 )
 from odestop.status import StoppingStatus
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -15,6 +15,8 @@ from odestop.discrete import Euler, Heun, RungeKutta4, TimeStepMap, discrete_sto
 from odestop.discrete.falling_root import falling_root
 from odestop.status import TangencyWarning
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

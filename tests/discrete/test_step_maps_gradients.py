@@ -32,6 +32,8 @@ from odestop.discrete import (
 from odestop.dynamics import ExponentialSchedule, RescaledGradientFlow
 from odestop.objectives import Lasso, LogisticRegression
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 DOUBLE = torch.float64
 GENERATOR = torch.Generator().manual_seed(3)
 FEATURES = torch.randn(8, 3, generator=GENERATOR, dtype=DOUBLE)

@@ -12,6 +12,8 @@ from odestop.dynamics import CoordinatewisePreconditioner, DiagonallyPreconditio
 from odestop.objectives import DiagonalQuadratic, Quadratic
 from odestop.solvers import RungeKutta4
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 DOUBLE = {"dtype": torch.float64}
 TIGHT = {"rtol": 1e-10, "atol": 1e-13}
 ADJOINT = ContinuousAdjoint(rtol=1e-9)

@@ -8,6 +8,8 @@ import torch
 import odestop
 from odestop import StoppingStatus
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 
 def double(values, requires_grad=False):
     return torch.tensor(values, dtype=torch.float64, requires_grad=requires_grad)
