@@ -96,7 +96,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale(20, 4, (4, 8, 16), 16, 80, (0.3, 0.01), 17, 1e-4, 25, (1.0, 0.02), 32, 16),
+    "quick": Scale(20, 4, (4, 8, 16), 16, 120, (0.3, 0.01), 17, 1e-4, 25, (1.0, 0.02), 32, 16),
     "full": Scale(20, 8, (4, 8, 16, 32, 64), 16, 120, (0.3, 0.01), 25, 1e-6, 60, (1.0, 0.02), 256, 64),
 }
 
@@ -511,7 +511,7 @@ def cost_summary(descents: pd.DataFrame, search: pd.DataFrame) -> str:
 
 
 def main(
-    scale: Annotated[str, typer.Option(help="quick (about a minute) or full (five).")] = "quick",
+    scale: Annotated[str, typer.Option(help="quick (two minutes) or full (five).")] = "quick",
     output: Annotated[Path, typer.Option(help="Folder for the tables, tuning.json and the figures.")] = Path("results"),
 ) -> None:
     """Tune heavy ball and Adam by gradient descent on N."""
