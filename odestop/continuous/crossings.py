@@ -105,10 +105,10 @@ class CrossingLog:
         """
         if not rows.any():
             return np.zeros_like(pending)
-        found = rows[:, None] & pending & (self._gaps(taken.end_value) <= 0.0)
+        gaps = self._gaps(taken.end_value)
+        found = rows[:, None] & pending & (gaps <= 0.0)
         for level in np.flatnonzero(found.any(axis=0)).tolist():
-            gap = self._gaps(taken.end_value)[:, level]
-            self._note(level, found[:, level], taken, gap, np.ones_like(gap))
+            self._note(level, found[:, level], taken, gaps[:, level], np.ones_like(taken.value))
         near = rows[:, None] & pending & ~found & self._within_reach(taken, rows)
         return found | self._look_inside(taken, near) if near.any() else found
 
@@ -143,7 +143,7 @@ class CrossingLog:
             wanted = near[:, level] & ~found[:, level] & (middle < left) & (middle <= right)
             if wanted.any():
                 bracket = fractions[i - 1], fractions[i + 1]
-                found[:, level] |= self._search(level, taken, bracket, left, right, wanted)
+                found[:, level] |= self._search(level, taken, value_at, bracket, (left, right), wanted)
         return found
 
     def _values_inside(self, taken: TakenStep) -> Callable[[Array], Array]:
@@ -158,15 +158,20 @@ class CrossingLog:
         return value_at
 
     def _search(
-        self, level: int, taken: TakenStep, bracket: tuple[float, float], left: Array, right: Array, wanted: Array
+        self,
+        level: int,
+        taken: TakenStep,
+        value_at: Callable[[Array], Array],
+        bracket: tuple[float, float],
+        end_gaps: tuple[Array, Array],
+        wanted: Array,
     ) -> Array:
-        """Rows whose J dips to the level inside the bracket, at whose ends its gap is ``left`` and ``right``."""
-        value_at = self._values_inside(taken)
+        """Rows whose J dips to the level inside the bracket."""
 
         def gap(fraction: Array) -> Array:
             return self._gaps(value_at(fraction))[:, level]
 
-        fraction = dip_below_zero(gap, *bracket, left, right, wanted)
+        fraction = dip_below_zero(gap, *bracket, *end_gaps, wanted)
         dipped = ~np.isnan(fraction)
         if dipped.any():
             fraction = np.where(dipped, fraction, 1.0)

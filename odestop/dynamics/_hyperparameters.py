@@ -48,6 +48,15 @@ def at_trajectories(value: Tensor, x: Tensor) -> Tensor:
     return value if value.ndim == 0 else value.to(x.dtype).unsqueeze(-1)
 
 
+def checked_at_trajectories(name: str, value: Tensor, x: Tensor) -> Tensor:
+    """Return a hyperparameter as `at_trajectories` does; a ValueError if its shape is neither () nor (*batch,)."""
+    if value.ndim > 0 and value.shape != x.shape[:-1]:
+        raise ValueError(
+            f"{name} must have shape () or the batch shape {tuple(x.shape[:-1])}, got {tuple(value.shape)}"
+        )
+    return at_trajectories(value, x)
+
+
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the dtype of the first floating-point tensor of ``module``, or the default dtype."""
     for tensor in chain(module.parameters(), module.buffers()):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import checked_at_trajectories, register_positive
 from odestop.objectives.base import Objective, check_objective, register_value
 
 
@@ -72,10 +72,4 @@ class FlowWithMemory(nn.Module):
             If it has neither shape () nor that of the batch.
         """
         value = getattr(self, name)
-        if not isinstance(value, Tensor) or value.ndim == 0:
-            return value
-        if value.shape != x.shape[:-1]:
-            raise ValueError(
-                f"{name} must have shape () or the batch shape {tuple(x.shape[:-1])}, got {tuple(value.shape)}"
-            )
-        return at_trajectories(value, x)
+        return checked_at_trajectories(name, value, x) if isinstance(value, Tensor) else value

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from odestop._numerics import square_root
 from odestop.dynamics._memory import FlowWithMemory
 from odestop.objectives.base import Objective, register_value
 
@@ -34,7 +35,7 @@ class _SquareMemoryFlow(FlowWithMemory):
         """Return [x', v']; t, of shape () or (*batch, 1), plays no part."""
         x, square = self.parts(state)
         gradient = self.objective.gradient(x)
-        direction = gradient / (_root(square) + self.value_of("eps", x))
+        direction = gradient / (square_root(square) + self.value_of("eps", x))
         return torch.cat([-direction, self._growth(x, square, gradient * gradient)], dim=-1)
 
     def _growth(self, x: Tensor, square: Tensor, latest: Tensor) -> Tensor:
@@ -213,7 +214,7 @@ class AdamFlow(FlowWithMemory):
         gradient, age = self.objective.gradient(x), t - self.value_of("t0", x)
         latest = gradient * gradient
         tau1, tau2 = self.value_of("tau1", x), self.value_of("tau2", x)
-        root = _root(_without_bias(square, latest, age / tau2))
+        root = square_root(_without_bias(square, latest, age / tau2))
         direction = _without_bias(mean, gradient, age / tau1) / (root + self.value_of("eps", x))
         return torch.cat([-direction, (gradient - mean) / tau1, (latest - square) / tau2], dim=-1)
 
@@ -223,8 +224,3 @@ def _without_bias(average: Tensor, latest: Tensor, age: Tensor) -> Tensor:
     started = age > 0
     # Dividing by 0 in the branch that is not taken would make the other one's gradient NaN.
     return torch.where(started, average / -torch.expm1(-torch.where(started, age, 1.0)), latest)
-
-
-def _root(square: Tensor) -> Tensor:
-    """Return √v with the derivative 0 at v = 0, where an infinite one would meet factors of 0 and make NaN."""
-    return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from odestop.continuous.event import Event
-from odestop.continuous.gradients.first_order import StoppingGradients, vector_jacobian_product
+from odestop.continuous.gradients.first_order import StoppingGradients, add_to, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
 
@@ -49,7 +49,5 @@ def pull_through_criterion(
     rate = torch.where(usable, along_drift(gradient) + time_slope, 1.0)
     weight = torch.where(usable, (time_cotangent + along_drift(state_cotangent)) / rate, 0.0)
     gradients.threshold[..., level] += weight
-    parts = vector_jacobian_product(value, problem.criterion.parameters, -weight)
-    for total, part in zip(gradients.criterion, parts, strict=True):
-        total += part
+    add_to(gradients.criterion, vector_jacobian_product(value, problem.criterion.parameters, -weight))
     return EventCotangents(state_cotangent - weight.unsqueeze(-1) * gradient, time_cotangent - weight * time_slope)

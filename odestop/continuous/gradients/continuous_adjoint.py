@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,12 @@ from odestop.continuous.dense_trajectory import DenseTrajectory, TrajectoryWindo
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.at_event import pull_through_criterion
-from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
+from odestop.continuous.gradients.first_order import (
+    StoppingGradients,
+    add_to,
+    attach_first_order,
+    vector_jacobian_product,
+)
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, to_host
 from odestop.continuous.solution import ContinuousStats
@@ -289,7 +293,7 @@ class AdjointSweep:
             x, t = self._donated(self.state(time, y), time, rows)
             cotangent = torch.where(mask, weight * size.unsqueeze(-1) * self._adjoint(y), 0.0)
             self.stats.vjps += 1
-            _add(
+            add_to(
                 self.gradients.dynamics,
                 vector_jacobian_product(self.problem.field_with_graph(t, x), parameters, cotangent),
             )
@@ -332,8 +336,3 @@ class _AlongDenseOutput(AdjointSweep):
 
     def state(self, time: Array, y: Tensor) -> Tensor:
         return self.window(time)
-
-
-def _add(totals: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
-    for total, part in zip(totals, parts, strict=True):
-        total += part

@@ -17,7 +17,12 @@ from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.at_event import pull_through_criterion
-from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order, vector_jacobian_product
+from odestop.continuous.gradients.first_order import (
+    StoppingGradients,
+    add_to,
+    attach_first_order,
+    vector_jacobian_product,
+)
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
@@ -151,8 +156,7 @@ class _Sweep:
         if times:
             flat = self.gradients.t0.reshape(-1)
             flat[slice(None) if rows is None else rows] += others.pop(0).reshape(-1)
-        for total, part in zip(self.gradients.dynamics, others, strict=True):
-            total += part
+        add_to(self.gradients.dynamics, others)
         return state_part
 
     def _rebuild(self, t: Tensor, x: Tensor, h: Tensor) -> Tensor:

@@ -113,3 +113,9 @@ def vector_jacobian_product(
     return torch.autograd.grad(
         output, inputs, cotangent, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
     )
+
+
+def add_to(totals: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
+    """Add to each gradient its part, in place."""
+    for total, part in zip(totals, parts, strict=True):
+        total += part

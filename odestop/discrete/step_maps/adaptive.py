@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from odestop._numerics import square_root
 from odestop.discrete.step_maps.objective import AVERAGING, NON_NEGATIVE, POSITIVE, Hyperparameter, ObjectiveStepMap
 from odestop.objectives.base import Objective
 
@@ -60,7 +61,7 @@ class Adagrad(ObjectiveStepMap):
         x, total = state.chunk(2, dim=-1)
         gradient = self.decayed_gradient(k, x)
         total = total + gradient * gradient
-        direction = gradient / (_root(total) + self.value_at("eps", k, x))
+        direction = gradient / (square_root(total) + self.value_at("eps", k, x))
         return torch.cat([x - self.value_at("learning_rate", k, x) * direction, total], dim=-1)
 
 
@@ -122,7 +123,7 @@ class RMSprop(ObjectiveStepMap):
         x, square, *buffers = state.chunk(1 + self.memories, dim=-1)
         gradient = self.decayed_gradient(k, x)
         square = _average(self.value_at("smoothing", k, x), square, gradient * gradient)
-        direction = gradient / (_root(square) + self.value_at("eps", k, x))
+        direction = gradient / (square_root(square) + self.value_at("eps", k, x))
         if buffers:
             direction = self.value_at("momentum", k, x) * buffers[0] + direction
             buffers = [direction]
@@ -195,7 +196,7 @@ class Adam(ObjectiveStepMap):
         beta1, beta2 = self.value_at("beta1", k, x), self.value_at("beta2", k, x)
         mean = _average(beta1, mean, gradient)
         square = _average(beta2, square, gradient * gradient)
-        root = _root(square / (1 - beta2 ** (k + 1)))
+        root = square_root(square / (1 - beta2 ** (k + 1)))
         direction = mean / (1 - beta1 ** (k + 1)) / (root + self.value_at("eps", k, x))
         return mean, square, direction
 
@@ -316,8 +317,3 @@ class Lion(ObjectiveStepMap):
 def _average(beta: Tensor, old: Tensor, new: Tensor) -> Tensor:
     """Return the exponential moving average."""
     return beta * old + (1 - beta) * new
-
-
-def _root(square: Tensor) -> Tensor:
-    """Return √v with the derivative 0 at v = 0, where an infinite one would meet factors of 0 and make NaN."""
-    return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import register_hyperparameter
+from odestop.dynamics._hyperparameters import checked_at_trajectories, register_hyperparameter
 from odestop.objectives.base import Objective, check_objective, register_value
 
 Hyperparameter = float | int | Tensor | Callable[[Tensor], Tensor | float]
@@ -134,13 +134,7 @@ class ObjectiveStepMap(nn.Module):
             if not isinstance(value, Tensor):
                 value = torch.tensor(value, dtype=torch.float64, device=x.device)
         # A 0-d factor never promotes x, so that it may keep its own precision.
-        if value.ndim == 0:
-            return value
-        if value.shape != x.shape[:-1]:
-            raise ValueError(
-                f"{name} must have shape () or the batch shape {tuple(x.shape[:-1])}, got {tuple(value.shape)}"
-            )
-        return value.to(x.dtype).unsqueeze(-1)
+        return checked_at_trajectories(name, value, x)
 
     def decayed_gradient(self, k: int, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return ∇f(x) + weight_decay · x, the gradient with the usual ℓ2 penalty."""
