@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 import odestop
-from experiments.provenance import provenance
+from odestop.sweeps import provenance
 
 # Dimension and count of each comparison.
 BATCHES = {"quick": ((100, 32),), "full": ((100, 32), (100, 256), (1000, 32))}

@@ -30,13 +30,15 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from experiments.provenance import CHECKOUT, provenance
 from figures import discrete_benchmark as figure
 from figures.style import save
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import MemoryBudget, discrete_stopping_time
 from odestop.discrete.step_maps import GradientDescent
 from odestop.objectives import HouseholderQuadratic
+from odestop.sweeps import provenance
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 DIMENSIONS = {"quick": (100, 10_000), "full": (100, 1000, 10_000)}
 STEPS = {"quick": (100, 1000), "full": (100, 1000, 10_000)}

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 import odestop
-from experiments.grid import Record, Tracker, run_cells, untracked
+from odestop.sweeps import Record, Runner, Sweep
 
 DIMENSION = 20
 CONDITION_NUMBER = 100.0
@@ -46,9 +46,9 @@ _LEVELS = tuple(10.0 ** (-k / 4) for k in range(0, 17))
 GRIDS = {"tiny": Grid((1e-1, 1e-2)), "quick": Grid(_LEVELS), "paper": Grid(_LEVELS)}
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run a scale; returns the table ``dissipation``, one row per threshold and method."""
-    return {"dissipation": run_cells("dissipation", GRIDS[scale].cells(), solve, track)}
+    return {"dissipation": runner.run(Sweep("dissipation", GRIDS[scale].cells(), solve))}
 
 
 def solve(cell: Cell) -> Record:

@@ -7,7 +7,7 @@ decides when J meets ε, for large θ the first.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 import odestop
-from experiments.grid import Record, Tracker, geometric, run_cells, untracked
+from experiments.grid import geometric
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import Euler, discrete_stopping_time
 from odestop.dynamics import DiagonallyPreconditionedFlow
 from odestop.objectives import DiagonalQuadratic
+from odestop.sweeps import Record, Runner, Sweep
 
 EIGENVALUES = (1.0, 4.0)
 START = (1.0, 1.0)
@@ -91,15 +92,15 @@ STOPPING_GRIDS = {
 }
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run both grids of a scale.
 
     Parameters
     ----------
     scale
         ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
-    track
-        Reports progress.
+    runner
+        Runs the cells.
 
     Returns
     -------
@@ -109,9 +110,15 @@ def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
     trajectories = TRAJECTORY_GRIDS[scale].cells()
     stopping_times = STOPPING_GRIDS[scale].cells()
     return {
-        "figure_1a": run_cells("figure 1a", trajectories, point, track),
-        "figure_1b": run_cells(
-            "figure 1b", stopping_times, stopping_time, track, lambda cell: 3 + 0.1 / cell.step_size
+        "figure_1a": runner.run(Sweep("figure 1a", trajectories, point, group=lambda cell: replace(cell, index=0))),
+        "figure_1b": runner.run(
+            Sweep(
+                "figure 1b",
+                stopping_times,
+                stopping_time,
+                cost=lambda cell: 3 + 0.1 / cell.step_size,
+                group=lambda cell: (cell.theta, cell.threshold),
+            )
         ),
     }
 

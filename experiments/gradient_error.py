@@ -15,13 +15,13 @@ from functools import lru_cache
 import pandas as pd
 import torch
 
-from experiments.grid import Record, Tracker, run_cells, untracked
 from experiments.hartley_quadratic import HartleyQuadratic
 from experiments.orders import fitted_orders
 from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
 from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import CoordinatewisePreconditioner, PreconditionedFlow
 from odestop.objectives import Quadratic
+from odestop.sweeps import Record, Runner, Sweep
 
 CONDITION_NUMBER = 100.0
 LARGEST_STORED_DIMENSION = 1000
@@ -63,22 +63,30 @@ GRIDS = {
 }
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run the grid of a scale.
 
     Parameters
     ----------
     scale
         ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
-    track
-        Reports progress.
+    runner
+        Runs the cells.
 
     Returns
     -------
     dict
         ``gradient_error``: one row per cell.  ``gradient_error_orders``: the fitted orders in h.
     """
-    table = run_cells("gradient error", GRIDS[scale].cells(), solve, track, _cost)
+    table = runner.run(
+        Sweep(
+            "gradient error",
+            GRIDS[scale].cells(),
+            solve,
+            cost=_cost,
+            group=lambda cell: (cell.dimension, cell.seed, cell.threshold),
+        )
+    )
     orders = fitted_orders(table, by=["dimension", "threshold", "sensitivity"])
     return {"gradient_error": table, "gradient_error_orders": orders}
 

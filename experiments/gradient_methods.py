@@ -21,10 +21,10 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 import odestop
-from experiments.provenance import provenance
 from odestop import dynamics as flows
 from odestop import objectives
 from odestop.criteria import ObjectiveGap, SquaredGradientNorm
+from odestop.sweeps import provenance
 
 METHODS = (
     "discrete_adjoint",
@@ -156,8 +156,14 @@ def gradient(question: Question, **arguments: object) -> tuple[Tensor, odestop.C
 def reference(name: str) -> Tensor:
     """∇T in float64 from an eighth-order solve at rtol 1e-12."""
     question = QUESTIONS[name]()
-    exact = Question(question.dynamics.double(), question.x0.double(), question.criterion.double(), question.threshold)
-    return gradient(exact, method="dopri8", rtol=1e-12, atol=1e-15)[0]
+    return accurate_gradient(
+        Question(question.dynamics.double(), question.x0.double(), question.criterion.double(), question.threshold)
+    )
+
+
+def accurate_gradient(question: Question) -> Tensor:
+    """∇T of a question in float64, from an eighth-order solve at rtol 1e-12."""
+    return gradient(question, method="dopri8", rtol=1e-12, atol=1e-15)[0]
 
 
 def measure(name: str, method: str) -> dict[str, object]:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from odestop.sweeps import Runner, Sweep
+
 Cell = TypeVar("Cell")
 Record = dict[str, Any]
 
@@ -59,6 +61,8 @@ def run_cells(
     pandas.DataFrame
         One row per cell: the cell's fields, the record, and the seconds that it took.
     """
+    if isinstance(track, Runner):
+        return track.run(Sweep(name, cells, solve, cost=cost))
     with _one_thread():
         rows = [_timed(solve, cell) for cell in track(name, cells, [cost(cell) for cell in cells])]
     return pd.DataFrame(rows)

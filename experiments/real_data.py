@@ -13,12 +13,13 @@ from functools import lru_cache
 import pandas as pd
 import torch
 
-from experiments.grid import Record, Tracker, geometric, run_cells, untracked
+from experiments.grid import geometric
 from experiments.orders import fitted_orders
 from experiments.sensitivities import FlowAnswer, Question, answer_by_flow, answer_by_steps
 from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import DiagonallyPreconditionedFlow
 from odestop.objectives import breast_cancer
+from odestop.sweeps import Record, Runner, Sweep
 
 REGULARIZATION = 1e-2
 
@@ -55,22 +56,30 @@ GRIDS = {
 }
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run the grid of a scale.
 
     Parameters
     ----------
     scale
         ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
-    track
-        Reports progress.
+    runner
+        Runs the cells.
 
     Returns
     -------
     dict
         ``real_data``: one row per cell.  ``real_data_orders``: the fitted orders in h.
     """
-    table = run_cells("real data", GRIDS[scale].cells(), solve, track, lambda cell: 1 / cell.step_size)
+    table = runner.run(
+        Sweep(
+            "real data",
+            GRIDS[scale].cells(),
+            solve,
+            cost=lambda cell: 1 / cell.step_size,
+            group=lambda cell: cell.threshold,
+        )
+    )
     return {
         "real_data": table,
         "real_data_orders": fitted_orders(table, by=["threshold", "sensitivity"]),

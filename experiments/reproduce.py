@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from experiments import (
+    accuracy_and_cost,
+    beyond_quadratics,
     dissipation,
     dynamics_gallery,
     figure_1,
@@ -31,16 +25,19 @@ from experiments import (
     real_data,
     sensitivity_orders,
     verification,
+    where_it_breaks,
 )
 from experiments.claims import JudgedClaim, Verdict, as_markdown, judge
-from experiments.grid import Cell, Tracker
-from experiments.provenance import provenance
+from figures import accuracy_and_cost as accuracy_and_cost_figure
+from figures import beyond_quadratics as beyond_quadratics_figure
 from figures import dissipation as dissipation_figure
 from figures import dynamics_gallery as dynamics_gallery_figure
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
 from figures import real_data as real_data_figure
 from figures import sensitivity_orders as sensitivity_orders_figure
-from figures.style import save
+from figures import where_it_breaks as where_it_breaks_figure
+from odestop.plotting.style import save
+from odestop.sweeps import Runner
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -49,7 +46,7 @@ Tables = Mapping[str, pd.DataFrame]
 class Experiment:
     """What to run: a function of the scale, and the grids behind it, for the record."""
 
-    run: Callable[[str, Tracker], dict[str, pd.DataFrame]]
+    run: Callable[[str, Runner], dict[str, pd.DataFrame]]
     parameters: Callable[[str], dict[str, Any]]
 
 
@@ -122,6 +119,43 @@ EXPERIMENTS: dict[str, Experiment] = {
             **asdict(dynamics_gallery.GRIDS[scale]),
         },
     ),
+    "beyond_quadratics": Experiment(
+        beyond_quadratics.run,
+        lambda scale: {
+            "quadratic": {
+                "dimension": beyond_quadratics.DIMENSION,
+                "condition_number": beyond_quadratics.CONDITION_NUMBER,
+            },
+            "hyperparameters": "the registry's defaults",
+            **asdict(beyond_quadratics.GRIDS[scale]),
+        },
+    ),
+    "accuracy_and_cost": Experiment(
+        accuracy_and_cost.run,
+        lambda scale: {
+            "largest_step": accuracy_and_cost.LARGEST_STEP,
+            **asdict(accuracy_and_cost.GRIDS[scale]),
+        },
+    ),
+    "where_it_breaks": Experiment(
+        where_it_breaks.run,
+        lambda scale: {
+            "stability": {
+                "dimension": where_it_breaks.STABILITY_DIMENSION,
+                "condition_number": where_it_breaks.STABILITY_CONDITION,
+                "threshold": where_it_breaks.STABILITY_THRESHOLD,
+            },
+            "heavy_ball": {
+                "eigenvalues": where_it_breaks.EIGENVALUES,
+                "friction": where_it_breaks.FRICTION,
+                "frictions": where_it_breaks.JUMP_FRICTIONS,
+                "threshold": where_it_breaks.JUMP_THRESHOLD,
+            },
+            "rounding": {"threshold": where_it_breaks.ROUNDING_THRESHOLD, "minimizer": where_it_breaks.MINIMIZER},
+            "seed": None,
+            **asdict(where_it_breaks.GRIDS[scale]),
+        },
+    ),
     "verification": Experiment(
         verification.run,
         lambda scale: {
@@ -162,8 +196,34 @@ GALLERY: dict[str, Drawing] = {
         "dynamics_gallery",
         lambda tables: dynamics_gallery_figure.draw_paths(tables["dynamics_paths"], tables["landscapes"]),
     ),
+    "dynamics_portraits": Drawing(
+        "dynamics_gallery",
+        lambda tables: dynamics_gallery_figure.draw_portraits(tables["portrait_fields"], tables["portrait_paths"]),
+    ),
 }
 """Drawings that are not about the paper, and not among ``all``."""
+
+BEYOND: dict[str, Drawing] = {
+    "beyond_quadratics": Drawing(
+        "beyond_quadratics", lambda tables: beyond_quadratics_figure.draw_errors(tables["beyond_quadratics"])
+    ),
+    "beyond_quadratics_summary": Drawing(
+        "beyond_quadratics",
+        lambda tables: beyond_quadratics_figure.draw_summary(
+            tables["beyond_quadratics"], tables["beyond_quadratics_orders"]
+        ),
+    ),
+    "accuracy_and_cost": Drawing(
+        "accuracy_and_cost", lambda tables: accuracy_and_cost_figure.draw(tables["accuracy_and_cost"])
+    ),
+    "where_it_breaks": Drawing(
+        "where_it_breaks",
+        lambda tables: where_it_breaks_figure.draw(
+            tables["stability"], tables["tangency"], tables["jump"], tables["rounding"]
+        ),
+    ),
+}
+"""Drawings that ask the paper's question elsewhere, and take too long to be among ``all``."""
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "fig1": ("figure_1a", "figure_1b"),
@@ -173,24 +233,28 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "dissipation": ("dissipation",),
     "orders": ("sensitivity_orders",),
     "dynamics": tuple(GALLERY),
+    "beyond": ("beyond_quadratics", "beyond_quadratics_summary"),
+    "cost": ("accuracy_and_cost",),
+    "limits": ("where_it_breaks",),
     "all": tuple(DRAWINGS),
 }
 
 
-def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console) -> list[Path]:
+def reproduce(targets: Sequence[str], scale: str, output: Path, runner: Runner) -> list[Path]:
     """Run what the targets need and write figures, data, parameters and claims.
 
     Parameters
     ----------
     targets
-        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation``, ``orders``, ``dynamics`` and ``all``; the
-        last one verifies Theorem 1 and Proposition 1 as well, and leaves ``dynamics`` out.
+        Any of ``fig1``, ``fig2``, ``fig5``, ``real-data``, ``dissipation``, ``orders``, ``dynamics``, ``beyond``,
+        ``cost``, ``limits`` and ``all``; the last one verifies Theorem 1 and Proposition 1 as well, and leaves the
+        four before it out.
     scale
         ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.
     output
         Folder to write to; it is made.
-    console
-        Where progress and the claims are shown.
+    runner
+        Runs the experiments; the claims are shown on its console.
 
     Returns
     -------
@@ -205,10 +269,11 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     for target in targets:
         _check("target", target, TARGETS)
     _check("scale", scale, gradient_error.GRIDS)
+    console = runner.console or Console(quiet=True)
     start = time.perf_counter()
     drawings = {
         name: drawing
-        for name, drawing in (DRAWINGS | GALLERY).items()
+        for name, drawing in (DRAWINGS | GALLERY | BEYOND).items()
         if any(name in TARGETS[target] for target in targets)
     }
     needed = {drawing.experiment for drawing in drawings.values()}
@@ -218,7 +283,7 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, console: Console
     written: list[Path] = []
     tables: dict[str, pd.DataFrame] = {}
     for name in (name for name in EXPERIMENTS if name in needed):
-        results, files = _run(name, scale, output, console)
+        results, files = _run(name, scale, output, runner, console)
         tables.update(results)
         written += files
     for name, drawing in drawings.items():
@@ -235,11 +300,13 @@ def _check(name: str, value: str, accepted: Mapping[str, object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
 
 
-def _run(name: str, scale: str, output: Path, console: Console) -> tuple[dict[str, pd.DataFrame], list[Path]]:
+def _run(
+    name: str, scale: str, output: Path, runner: Runner, console: Console
+) -> tuple[dict[str, pd.DataFrame], list[Path]]:
     """Run an experiment; write its tables, and one JSON with where they come from."""
     experiment = EXPERIMENTS[name]
     start = time.perf_counter()
-    tables = experiment.run(scale, progress_on(console))
+    tables = experiment.run(scale, runner)
     seconds = time.perf_counter() - start
     console.print(f"{name}: {sum(map(len, tables.values()))} rows in {seconds:.0f} s", highlight=False)
     written = []
@@ -251,11 +318,19 @@ def _run(name: str, scale: str, output: Path, console: Console) -> tuple[dict[st
         "experiment": name,
         "tables": [path.name for path in written],
         "scale": scale,
-        "wall_time_seconds": round(seconds, 1),
-        **provenance(),
+        "cell_seconds": round(sum(float(table.get("seconds", pd.Series()).sum()) for table in tables.values()), 1),
+        "computed_by": _provenance(tables),
         "parameters": experiment.parameters(scale),
     }
     return tables, [*written, _write_json(output / f"{name}.json", record)]
+
+
+def _provenance(tables: Tables) -> list[dict[str, Any]]:
+    """Return the runs that computed the tables: dates, versions, commits and machines."""
+    runs: list[dict[str, Any]] = []
+    for table in tables.values():
+        runs += [run for run in table.attrs.get("provenance", []) if run not in runs]
+    return runs
 
 
 def _write_claims(claims: list[JudgedClaim], complete: bool, output: Path, console: Console) -> list[Path]:
@@ -284,48 +359,3 @@ def _claims_table(claims: list[JudgedClaim]) -> Table:
         verdict = Text(claim.verdict.value, style=colours[claim.verdict])
         table.add_row(Text(claim.place), Text(claim.statement), verdict, Text(claim.measured))
     return table
-
-
-def progress_on(console: Console) -> Tracker:
-    """Return a tracker that shows cells done, cells per second and the time left, on a console."""
-
-    def track(name: str, cells: Sequence[Cell], costs: Sequence[float]) -> Iterator[Cell]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            _CellsColumn(),
-            _RateColumn(),
-            _TimeColumn(elapsed_when_finished=True),
-        )
-        # Cells take up to minutes, so the speed is that of the whole run so far.
-        with Progress(*columns, console=console, speed_estimate_period=1e6) as progress:
-            task = progress.add_task(name, total=sum(costs), cells=len(cells), done=0)
-            for done, (cell, cost) in enumerate(zip(cells, costs, strict=True), start=1):
-                yield cell
-                progress.update(task, advance=cost, done=done)
-
-    return track
-
-
-class _CellsColumn(ProgressColumn):
-    """Cells done, of all; the bar itself counts expected cost."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['done']}/{task.fields['cells']} cells")
-
-
-class _RateColumn(ProgressColumn):
-    """Cells per second."""
-
-    def render(self, task: Task) -> Text:
-        elapsed = task.finished_time or task.elapsed
-        if not elapsed or not task.fields["done"]:
-            return Text("–/s")
-        return Text(f"{task.fields['done'] / elapsed:.1f}/s")
-
-
-class _TimeColumn(TimeRemainingColumn):
-    """The time left, and at the end the time taken."""
-
-    def render(self, task: Task) -> Text:
-        return Text.assemble(super().render(task), " in all" if task.finished else " left")

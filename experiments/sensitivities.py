@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import odestop
-from experiments.grid import Record
 from odestop.comparison import cosine_similarity, relative_error
 from odestop.continuous import ContinuousSolution
 from odestop.discrete import Euler, discrete_stopping_time
+from odestop.sweeps import Record
 
 
 @dataclass(frozen=True)

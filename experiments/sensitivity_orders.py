@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 import odestop
-from experiments.grid import Record, Tracker, geometric, run_cells, untracked
+from experiments.grid import geometric
 from experiments.orders import fitted_orders
 from odestop.comparison import relative_error
 from odestop.discrete import Euler, Heun, RungeKutta4, TimeStepMap, discrete_stopping_time
+from odestop.sweeps import Record, Runner, Sweep
 
 THRESHOLD = 0.05
 THETA = (1.0, 0.7)
@@ -78,15 +79,15 @@ def criterion(x: Tensor) -> Tensor:
     return (gradient(x) ** 2).sum(-1)
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run the grid of a scale.
 
     Parameters
     ----------
     scale
         ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
-    track
-        Reports progress.
+    runner
+        Runs the cells.
 
     Returns
     -------
@@ -95,7 +96,14 @@ def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
         (``quantity`` is ``"gradient"``) and of h N itself (``"time"``).
     """
     grid = GRIDS[scale]
-    table = run_cells("sensitivity orders", grid.cells(), partial(solve, step_sizes=grid.step_sizes), track)
+    table = runner.run(
+        Sweep(
+            "sensitivity orders",
+            grid.cells(),
+            partial(solve, step_sizes=grid.step_sizes),
+            group=lambda cell: (cell.step_map, cell.sensitivity),
+        )
+    )
     errors = {"gradient": "relative_error", "time": "relative_time_error"}
     fits = [
         fitted_orders(table, by=["step_map", "sensitivity"], y=column).assign(quantity=quantity)

@@ -27,12 +27,12 @@ from rich.table import Table
 from torch import Tensor
 
 from experiments.grid import geometric
-from experiments.provenance import provenance
 from figures import tuning as figure
 from figures.style import save
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import Adam, DiscreteStats, HeavyBall, discrete_stopping_time
 from odestop.objectives import DiagonalQuadratic, LogisticRegression, breast_cancer, log_spaced_spectrum
+from odestop.sweeps import provenance
 
 SEED = 0
 CONDITION_NUMBER = 25.0

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import odestop
 from experiments.gradient_error import pose
-from experiments.grid import Record, Tracker, run_cells, untracked
 from experiments.sensitivities import Question
 from odestop.comparison import relative_error
 from odestop.discrete import Euler, discrete_stopping_time
+from odestop.sweeps import Record, Runner, Sweep
 
 STEP_SIZE = 0.5
 DIRECTIONS = 2
@@ -53,22 +53,22 @@ GRIDS = {
 }
 
 
-def run(scale: str, track: Tracker = untracked) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     """Run the grid of a scale.
 
     Parameters
     ----------
     scale
         ``"quick"``, ``"paper"``, or ``"tiny"`` for a test of the machinery.
-    track
-        Reports progress.
+    runner
+        Runs the cells.
 
     Returns
     -------
     dict
         ``verification``: one row per cell; ``difference`` is relative.
     """
-    return {"verification": run_cells("verification", GRIDS[scale].cells(), solve, track)}
+    return {"verification": runner.run(Sweep("verification", GRIDS[scale].cells(), solve))}
 
 
 def solve(cell: Cell) -> Record:

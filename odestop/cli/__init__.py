@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import odestop
-from odestop.cli import listing, reproduce, solve
+from odestop.cli import compare, data, listing, reproduce, results, solve
 
 # Typer does not export the class of all mistakes in using a command.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -66,8 +66,11 @@ def _odestop(
 
 
 app.command("solve", epilog=solve.EPILOG)(solve.solve)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("list")(listing.list_entries)
 app.command("reproduce")(reproduce.reproduce)
+app.add_typer(results.app, name="results")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ def _print_section(console: Console, title: str, entries: Iterable[Entry]) -> No
 
 
 def _print_entry(console: Console, entry: Entry) -> None:
-    console.print(Text.assemble((entry.name, "bold cyan"), "  ", entry.summary))
+    special = f"  (for {entry.special_objectives})" if entry.special_objectives else ""
+    console.print(Text.assemble((entry.name, "bold cyan"), "  ", entry.summary, (special, "dim")))
     if not entry.parameters:
         return
     table = Table.grid(padding=(0, 2))

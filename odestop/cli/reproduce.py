@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 import odestop
+from odestop.cli.compare import STORE_NAME, backend, failures_on
+from odestop.sweeps import Runner, Store
 
 
 class Target(StrEnum):
@@ -24,6 +26,9 @@ class Target(StrEnum):
     DISSIPATION = "dissipation"
     ORDERS = "orders"
     DYNAMICS = "dynamics"
+    BEYOND = "beyond"
+    COST = "cost"
+    LIMITS = "limits"
     ALL = "all"
 
 
@@ -35,13 +40,23 @@ class Scale(StrEnum):
 
 
 def reproduce(
-    target: Annotated[Target, typer.Argument(help="What to reproduce; all is all but dynamics.")] = Target.ALL,
+    target: Annotated[Target, typer.Argument(help="What to reproduce; all is all from fig1 to orders.")] = Target.ALL,
     scale: Annotated[
         Scale, typer.Option(help="quick: d up to 1000, minutes; paper: the paper's grid up to d = 10000.")
     ] = Scale.QUICK,
     output: Annotated[Path, typer.Option(help="Folder for figures, data and claims.")] = Path("results"),
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; 1 stays in this one.", show_default="one per processor")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to run on instead, such as tcp://127.0.0.1:8786.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try cells again that failed.")] = False,
 ) -> None:
-    """Recompute the paper's figures and test its claims; figures, data and claims go to a folder."""
+    """Recompute the paper's figures and test its claims; figures, data and claims go to a folder.
+
+    What has been computed is kept there too: a run that was interrupted goes on where it stopped.
+    """
     checkout = find_checkout()
     if checkout is None:
         typer.echo(
@@ -53,13 +68,18 @@ def reproduce(
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
     try:
-        for name in ("pandas", "sklearn"):
-            import_module(name)
+        import_module("sklearn")
         from experiments.reproduce import reproduce as run
     except ModuleNotFoundError as error:
         typer.echo(f"Error: {error.name} is needed; install it with pip install 'odestop[experiments]'.", err=True)
         raise typer.Exit(1) from error
-    run([target.value], scale.value, output, Console())
+    console = Console()
+    try:
+        with Store(output / STORE_NAME) as store, failures_on(console):
+            runner = Runner(store, backend(workers, cluster), retry=retry, console=console)
+            run([target.value], scale.value, output, runner)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def find_checkout() -> Path | None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import odestop
-from odestop.cli.question import (
+from odestop.question import (
     DTYPES,
     Answer,
     Question,

@@ -6,6 +6,7 @@ This is the one list that the command line and whoever else offers a choice read
 from odestop.registry.catalogue import Catalogue, Entry, ObjectiveEntry, Parameter, Range, parse_number
 from odestop.registry.criteria import CRITERIA
 from odestop.registry.dynamics import DYNAMICS
+from odestop.registry.files import find_entry, source_digest
 from odestop.registry.objectives import OBJECTIVES
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "ObjectiveEntry",
     "Parameter",
     "Range",
+    "find_entry",
     "parse_number",
+    "source_digest",
 ]

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from odestop._validation import check_choice
-from odestop.objectives import Objective
+from odestop.objectives import CompositeObjective, Objective
 
 Built = TypeVar("Built", bound=nn.Module)
 BuilderType = TypeVar("BuilderType", bound=Callable[..., nn.Module])
-EntryType = TypeVar("EntryType", bound="Entry")
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -116,12 +115,16 @@ class Entry(Generic[Built]):
         First line of the class's docstring.
     parameters
         Numeric parameters of the builder.
+    objective_kinds
+        Kinds of objectives that a dynamics or a criterion is for.  One without a gradient, a `CompositeObjective`, is
+        among them only if its kind is.
     """
 
     name: str
     builder: Callable[..., Built]
     summary: str
     parameters: tuple[Parameter, ...]
+    objective_kinds: tuple[type[Objective], ...] = (Objective, CompositeObjective)
 
     def build(
         self,
@@ -145,7 +148,8 @@ class Entry(Generic[Built]):
         Raises
         ------
         ValueError
-            If a parameter is not one of this entry, or the class refuses its value.
+            If a parameter is not one of this entry, or the class refuses its value, or the entry is not for
+            objectives of this kind.
 
         Examples
         --------
@@ -158,9 +162,26 @@ class Entry(Generic[Built]):
         """
         for name in parameters:
             self.parameter(name)
+        if objective is not None and not self.accepts(objective):
+            wanted = f"be a {self.special_objectives}" if self.special_objectives else "have a gradient"
+            raise ValueError(f"objective must {wanted} for {self.name}, got {type(objective).__name__}")
         accepted = inspect.signature(self.builder).parameters
         context = {"objective": objective, "dtype": dtype}
         return self.builder(**{key: context[key] for key in context if key in accepted}, **parameters)
+
+    @property
+    def special_objectives(self) -> str:
+        """The kinds of objectives that the entry is for, in words; empty if it is for any with a gradient."""
+        if Objective in self.objective_kinds:
+            return ""
+        return " or ".join(kind.__name__ for kind in self.objective_kinds)
+
+    def accepts(self, objective: Objective) -> bool:
+        """Return whether a dynamics or a criterion is for objectives of this kind."""
+        kinds = self.objective_kinds
+        if isinstance(objective, CompositeObjective):
+            kinds = tuple(kind for kind in kinds if issubclass(kind, CompositeObjective))
+        return isinstance(objective, kinds)
 
     def parameter(self, name: str) -> Parameter:
         """Return the parameter of this name; a ValueError tells the names there are."""
@@ -182,6 +203,9 @@ class ObjectiveEntry(Entry[Objective]):
     """
 
     start: Callable[[int], Tensor] = torch.ones
+
+
+EntryType = TypeVar("EntryType", bound=Entry)
 
 
 class Catalogue(dict[str, EntryType]):
@@ -206,7 +230,7 @@ class Catalogue(dict[str, EntryType]):
     def __init__(self, kind: str, entry_type: type[EntryType]) -> None:
         super().__init__()
         self.kind = kind
-        self._entry_type = entry_type
+        self.entry_type = entry_type
 
     def __missing__(self, name: str) -> EntryType:
         check_choice(self.kind, name, tuple(self))
@@ -233,8 +257,10 @@ class Catalogue(dict[str, EntryType]):
             raise ValueError(f"name must be new, got {name!r}, which is a known {self.kind}")
 
         def add(builder: BuilderType) -> BuilderType:
-            summary = ". ".join(_summary(source) for source in documented or (builder,))
-            self[name] = self._entry_type(name, builder, summary, _parameters(builder), **extra)
+            summary = ". ".join(summary_of(source) for source in documented or (builder,))
+            self[name] = self.entry_type(
+                name, builder, summary, parameters_of(builder), objective_kinds_of(builder), **extra
+            )
             return builder
 
         return add
@@ -265,12 +291,12 @@ def parse_number(name: str, text: str) -> float:
     return float(text)
 
 
-def _summary(source: object) -> str:
+def summary_of(source: object) -> str:
     """First line of a docstring, without its full stop."""
     return (inspect.getdoc(source) or "").partition("\n")[0].removesuffix(".")
 
 
-def _parameters(builder: Callable) -> tuple[Parameter, ...]:
+def parameters_of(builder: Callable) -> tuple[Parameter, ...]:
     """Read the arguments that are annotated with a `Range`."""
     return tuple(
         Parameter(
@@ -286,6 +312,12 @@ def _parameters(builder: Callable) -> tuple[Parameter, ...]:
         for mark in getattr(argument.annotation, "__metadata__", ())
         if isinstance(mark, Range)
     )
+
+
+def objective_kinds_of(builder: Callable) -> tuple[type[Objective], ...]:
+    """Read which kinds of objectives the builder's argument ``objective`` is annotated with; none if it has none."""
+    argument = inspect.signature(builder, eval_str=True).parameters.get("objective")
+    return () if argument is None else get_args(argument.annotation) or (argument.annotation,)
 
 
 Seed = Annotated[int, Range("seed", 0, 100, "seed of the random draw")]

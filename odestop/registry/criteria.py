@@ -7,8 +7,8 @@ from typing import Annotated
 
 from torch import nn
 
-from odestop.criteria import ObjectiveGap, SquaredGradientNorm
-from odestop.objectives import Objective
+from odestop.criteria import ObjectiveGap, SquaredGradientMapping, SquaredGradientNorm
+from odestop.objectives import CompositeObjective, Objective
 from odestop.registry.catalogue import Catalogue, Entry, Range
 
 CRITERIA: Catalogue[Entry[nn.Module]] = Catalogue("criterion", Entry)
@@ -17,7 +17,7 @@ CRITERIA: Catalogue[Entry[nn.Module]] = Catalogue("criterion", Entry)
 
 @CRITERIA.register("objective-gap", ObjectiveGap)
 def _objective_gap(
-    objective: Objective,
+    objective: Objective | CompositeObjective,
     minimum: Annotated[
         float | None, Range("f*", -math.inf, math.inf, "least value; the objective's own if not given")
     ] = None,
@@ -26,3 +26,11 @@ def _objective_gap(
 
 
 CRITERIA.register("squared-gradient-norm")(SquaredGradientNorm)
+
+
+@CRITERIA.register("squared-gradient-mapping", SquaredGradientMapping)
+def _squared_gradient_mapping(
+    objective: CompositeObjective,
+    mapping_step: Annotated[float | None, Range("s", 1e-3, 10.0, "step of the mapping; 1/L if not given")] = None,
+) -> SquaredGradientMapping:
+    return SquaredGradientMapping(objective, mapping_step)

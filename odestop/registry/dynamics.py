@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from odestop.dynamics import (
     AdagradFlow,
@@ -18,6 +21,8 @@ from odestop.dynamics import (
     DensePreconditionedFlow,
     DiagonallyPreconditionedFlow,
     ExponentialSchedule,
+    GaussNewtonFlow,
+    GaussNewtonMetric,
     GradientFlow,
     GreedyDiagonalFlow,
     GreedyLyapunovFlow,
@@ -28,23 +33,43 @@ from odestop.dynamics import (
     InertialHessianDampedFlow,
     LazyNewtonFlow,
     MirrorFlow,
+    NaturalGradientFlow,
     NesterovFlow,
     NewtonFlow,
     NormalizedFlow,
+    OrthantEntropy,
     PiecewiseSchedule,
+    PNorm,
     PolynomialSchedule,
     PreconditionedFlow,
+    ProximalFlow,
     RegularizedNewtonFlow,
     RescaledGradientFlow,
     RMSpropFlow,
     SignFlow,
+    SimplexEntropy,
+    SpectralFlow,
     StronglyConvexNesterovFlow,
 )
-from odestop.objectives import Objective
+from odestop.objectives import (
+    CompositeObjective,
+    LeastSquares,
+    LogisticRegression,
+    MatrixFactorization,
+    Objective,
+    SoftmaxRegression,
+)
 from odestop.registry.catalogue import Catalogue, Entry, Range, Seed
 
 DYNAMICS: Catalogue[Entry[nn.Module]] = Catalogue("dynamics", Entry)
 """Dynamics dx/dt = -A(θ, x, t), each for an objective."""
+
+
+def _dimension(objective: Objective) -> int:
+    if objective.dimension is None:
+        raise ValueError("objective must have a known dimension, got one for any dimension")
+    return objective.dimension
+
 
 Scale = Annotated[float | Tensor, Range("θ₁", 0.1, 10.0, "speed at the start")]
 
@@ -99,6 +124,50 @@ def _mirror_flow(
     return MirrorFlow(objective, HyperbolicEntropy(beta))
 
 
+@DYNAMICS.register("p-norm-flow", MirrorFlow, PNorm)
+def _p_norm_flow(
+    objective: Objective,
+    p: Annotated[float | Tensor, Range("p", 1.1, 2.0, "power; near 1 it favours sparse points")] = 1.5,
+) -> MirrorFlow:
+    return MirrorFlow(objective, PNorm(p))
+
+
+@DYNAMICS.register("simplex-flow", MirrorFlow, SimplexEntropy)
+def _simplex_flow(objective: Objective) -> MirrorFlow:
+    return MirrorFlow(objective, SimplexEntropy())
+
+
+@DYNAMICS.register("orthant-flow", MirrorFlow, OrthantEntropy)
+def _orthant_flow(objective: Objective) -> MirrorFlow:
+    return MirrorFlow(objective, OrthantEntropy())
+
+
+@DYNAMICS.register("proximal-flow", ProximalFlow)
+def _proximal_flow(
+    objective: CompositeObjective,
+    step: Annotated[
+        float | Tensor | None, Range("s", 0.01, 1.0, "step of the proximal operator; 1/L if not given")
+    ] = None,
+) -> ProximalFlow:
+    if step is None:
+        if not objective.smooth.smoothness:
+            raise ValueError("step must be given for an objective whose smoothness is unknown")
+        step = 1 / objective.smooth.smoothness
+    return ProximalFlow(objective, step)
+
+
+@DYNAMICS.register("spectral-flow", SpectralFlow)
+def _spectral_flow(
+    objective: MatrixFactorization | SoftmaxRegression,
+    smoothing: Annotated[float | Tensor, Range("s", 1e-2, 10.0, "singular value at which the speed is 1/√2")] = 0.1,
+) -> SpectralFlow:
+    if isinstance(objective, MatrixFactorization):
+        shape = (sum(objective.matrix.shape), objective.rank)
+    else:
+        shape = (objective.indicators.shape[1], objective.features.shape[1])
+    return SpectralFlow(objective, shape, smoothing)
+
+
 @DYNAMICS.register("normalized-flow", NormalizedFlow)
 def _normalized_flow(
     objective: Objective,
@@ -119,12 +188,12 @@ def _sign_flow(
 def _dense_preconditioner(
     objective: Objective,
     dtype: torch.dtype | None,
-    scale: Annotated[float, Range("σ", 0.0, 0.3, "standard deviation of the initial parameters")] = 0.05,
+    scale: Annotated[float | Tensor, Range("σ", 0.0, 1.0, "standard deviation of the initial parameters")] = 0.05,
     seed: Seed = 0,
 ) -> DensePreconditionedFlow:
     dimension, generator = _dimension(objective), torch.Generator().manual_seed(seed)
     draws = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
-    return DensePreconditionedFlow(objective, scale * draws.to(dtype or torch.get_default_dtype()))
+    return DensePreconditionedFlow(objective, (scale * draws).to(dtype or torch.get_default_dtype()))
 
 
 @DYNAMICS.register("diagonal-preconditioner", DiagonallyPreconditionedFlow)
@@ -161,6 +230,53 @@ def _regularized_newton_flow(
     exponent: Annotated[float | Tensor, Range("p", 0.0, 1.0, "power of the gradient's norm in the damping")] = 0.0,
 ) -> RegularizedNewtonFlow:
     return RegularizedNewtonFlow(objective, damping, exponent)
+
+
+Damping = Annotated[float | Tensor, Range("λ", 1e-3, 10.0, "damping")]
+
+
+@DYNAMICS.register("gauss-newton-flow", GaussNewtonFlow)
+def _gauss_newton_flow(objective: LeastSquares | MatrixFactorization, damping: Damping = 0.1) -> NaturalGradientFlow:
+    residuals = _misfits(objective) if isinstance(objective, LeastSquares) else _entries(objective)
+    return NaturalGradientFlow(objective, GaussNewtonMetric(residuals), damping)
+
+
+def _misfits(objective: LeastSquares) -> Callable[[Tensor], Tensor]:
+    """Return r with f = ½ ‖r(x)‖²."""
+    scale = 1 / math.sqrt(len(objective.targets))
+    return lambda x: scale * (x @ objective.features.mT - objective.targets)
+
+
+def _entries(objective: MatrixFactorization) -> Callable[[Tensor], Tensor]:
+    """Return r with f = ½ ‖r(x)‖²."""
+
+    def residuals(x: Tensor) -> Tensor:
+        U, V = objective.factors_from(x)
+        return (U @ V.mT - objective.matrix).flatten(-2)
+
+    return residuals
+
+
+@DYNAMICS.register("natural-gradient-flow", NaturalGradientFlow, GaussNewtonMetric)
+def _natural_gradient_flow(
+    objective: LogisticRegression | SoftmaxRegression, damping: Damping = 0.1
+) -> NaturalGradientFlow:
+    # The metric is the Fisher information per row of the data, of the model without the penalty.
+    if isinstance(objective, LogisticRegression):
+        return NaturalGradientFlow(objective, _binary_information(objective), damping)
+    return NaturalGradientFlow(objective, _multiclass_information(objective), damping)
+
+
+def _binary_information(objective: LogisticRegression) -> GaussNewtonMetric:
+    return GaussNewtonMetric(lambda x: x @ objective.features.mT, lambda z: functional.softplus(z).mean(-1))
+
+
+def _multiclass_information(objective: SoftmaxRegression) -> GaussNewtonMetric:
+    def logits(x: Tensor) -> Tensor:
+        return (objective.features @ objective.weights_from(x).mT).flatten(-2)
+
+    classes = objective.indicators.shape[1]
+    return GaussNewtonMetric(logits, lambda z: z.unflatten(-1, (-1, classes)).logsumexp(-1).mean(-1))
 
 
 @DYNAMICS.register("cubic-newton-flow", CubicRegularizedFlow)
@@ -240,12 +356,6 @@ def _adam(
     tau2: Annotated[float | Tensor, Range("τ₂", 0.05, 10.0, "time over which their squares are")] = 1.0,
 ) -> AdamFlow:
     return AdamFlow(objective, tau1, tau2)
-
-
-def _dimension(objective: Objective) -> int:
-    if objective.dimension is None:
-        raise ValueError("objective must have a known dimension, got one for any dimension")
-    return objective.dimension
 
 
 Budget = Annotated[float | Tensor, Range("B", 0.1, 10.0, "size of the trust region")]

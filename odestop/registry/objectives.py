@@ -9,9 +9,11 @@ import torch
 from odestop.objectives import (
     Beale,
     DiagonalQuadratic,
+    ElasticNet,
     Himmelblau,
     HouseholderQuadratic,
     HuberRegression,
+    Lasso,
     LeastSquares,
     LogisticRegression,
     MatrixFactorization,
@@ -118,6 +120,23 @@ def _logistic_regression(
 def _least_squares(dtype: torch.dtype | None) -> LeastSquares:
     """Least squares on scikit-learn's bundled diabetes data: n = 442, d = 11."""
     return LeastSquares(*bundled_data("diabetes", dtype=dtype))
+
+
+Sparsity = Annotated[float, Range("λ", 1e-3, 1.0, "weight of the ‖x‖₁ penalty")]
+
+
+@OBJECTIVES.register("lasso", start=torch.zeros)
+def _lasso(dtype: torch.dtype | None, sparsity: Sparsity = 0.05) -> Lasso:
+    """Lasso on scikit-learn's bundled diabetes data: n = 442, d = 11; for the proximal flow."""
+    return Lasso(*bundled_data("diabetes", dtype=dtype), sparsity)
+
+
+@OBJECTIVES.register("elastic-net", start=torch.zeros)
+def _elastic_net(
+    dtype: torch.dtype | None, sparsity: Sparsity = 0.05, regularization: Regularization = 1e-2
+) -> ElasticNet:
+    """Elastic net on scikit-learn's bundled diabetes data: n = 442, d = 11; for the proximal flow."""
+    return ElasticNet(*bundled_data("diabetes", dtype=dtype), sparsity, regularization)
 
 
 @OBJECTIVES.register("huber-regression", start=torch.zeros)

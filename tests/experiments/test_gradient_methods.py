@@ -4,6 +4,7 @@ import pytest
 
 from experiments import dissipation, gradient_methods
 from figures import dissipation as dissipation_figure
+from odestop.sweeps import Runner
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
@@ -37,7 +38,7 @@ def test_backsolve_is_wrong_on_a_stiff_flow():
 
 
 def test_dissipation_spoils_backsolve_alone():
-    table = dissipation.run("tiny")["dissipation"]
+    table = dissipation.run("tiny", Runner())["dissipation"]
     hard = dissipation.solve(dissipation.Cell(1e-4, "backsolve"))
     assert bool((table["relative_error"] < 1e-4).all())
     assert hard["relative_error"] > 1.0

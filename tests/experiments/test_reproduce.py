@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments import figure_1
 from experiments.reproduce import DRAWINGS, reproduce
+from odestop.sweeps import Runner
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path], str]:
     """Folder, files and terminal output of a run of everything."""
     output, screen = tmp_path_factory.mktemp("run") / "results", io.StringIO()
-    written = reproduce(["all"], "tiny", output, Console(file=screen, width=120))
+    written = reproduce(["all"], "tiny", output, Runner(console=Console(file=screen, width=120)))
     return output, written, screen.getvalue()
 
 
@@ -52,8 +53,10 @@ def test_the_parameters_say_where_the_data_come_from(everything: tuple[Path, lis
     assert record["scale"] == "tiny"
     assert record["parameters"]["seeds"] == [0]
     assert record["tables"] == ["gradient_error.csv", "gradient_error_orders.csv"]
-    assert {"python", "torch", "odestop", "numpy", "scipy"} <= set(record["versions"])
-    assert {"date", "git_commit", "wall_time_seconds", "machine"} <= set(record)
+    (run,) = record["computed_by"]
+    assert {"python", "torch", "odestop", "numpy", "scipy"} <= set(run["versions"])
+    assert {"date", "git_commit", "machine"} <= set(run)
+    assert 0 < record["cell_seconds"] < 1000
     assert str(output.parent) not in json.dumps(record)
 
 
@@ -80,7 +83,7 @@ def test_the_claims_are_shown_and_written(everything: tuple[Path, list[Path], st
 def test_a_part_draws_its_figures_alone_and_leaves_the_claims_file(tmp_path: Path) -> None:
     (tmp_path / "claims.json").write_text("whole")
     screen = io.StringIO()
-    written = reproduce(["fig1"], "tiny", tmp_path, Console(file=screen, width=120))
+    written = reproduce(["fig1"], "tiny", tmp_path, Runner(console=Console(file=screen, width=120)))
     names = {path.name for path in written}
     assert {"figure_1a.pdf", "figure_1b.png", "figure_1a.csv"} <= names
     assert not any("2a" in name or "claims" in name for name in names)
@@ -95,5 +98,5 @@ def test_unknown_names_are_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(figure_1, "run", None)
     with pytest.raises(ValueError, match=r"must be one of .*, got '(fig9|huge)'"):
-        reproduce(targets, scale, tmp_path / "results", Console(file=io.StringIO()))
+        reproduce(targets, scale, tmp_path / "results", Runner())
     assert not (tmp_path / "results").exists()

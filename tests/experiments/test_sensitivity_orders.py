@@ -9,11 +9,12 @@ from experiments import sensitivity_orders
 from experiments.claims import Verdict, judge
 from experiments.orders import fitted_orders
 from figures import sensitivity_orders as figure
+from odestop.sweeps import Runner
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    return sensitivity_orders.run("tiny")
+    return sensitivity_orders.run("tiny", Runner())
 
 
 def test_a_batch_of_step_sizes_equals_its_cells_one_by_one(tables: dict[str, pd.DataFrame]) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from odestop._validation import check_choice
 from odestop.comparison import cosine_similarity, relative_error
 from odestop.continuous import ContinuousSolution, continuous_stopping_time
-from odestop.discrete import DiscreteSolution, Euler, discrete_stopping_time
+from odestop.discrete import DiscreteSolution, discrete_stopping_time
+from odestop.discrete.step_maps import Euler, Heun, RungeKutta4, TimeStepMap
 from odestop.registry import (
     CRITERIA,
     DYNAMICS,
@@ -23,12 +24,16 @@ from odestop.registry import (
     Entry,
     ObjectiveEntry,
     Parameter,
+    find_entry,
     parse_number,
 )
 from odestop.status import StoppingStatus, TangencyWarning
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """The precisions that a question can be asked in."""
+
+STEP_MAPS: dict[str, type[TimeStepMap]] = {"euler": Euler, "heun": Heun, "rk4": RungeKutta4}
+"""The discretisations of the flow that N can be that of."""
 
 Number = float | int
 
@@ -104,7 +109,7 @@ def ask(
     Parameters
     ----------
     objective, dynamics, criterion
-        Names in the registry.
+        Names in the registry, or of classes in Python files: see `odestop.registry.find_entry`.
     threshold
         ε.
     x0
@@ -122,8 +127,8 @@ def ask(
         If a name is unknown or a value cannot be used.
     """
     precision = DTYPES[check_choice("dtype", dtype, tuple(DTYPES))]
-    entries = OBJECTIVES[objective], DYNAMICS[dynamics], CRITERIA[criterion]
-    _check_names(values, entries)
+    entries = find_entries(objective, dynamics, criterion)
+    check_names(values, entries)
     values = {"seed": seed, **values}
     f = _part(entries[0], values, dtype=precision)
     flow = _part(entries[1], values, objective=f.module, dtype=precision)
@@ -131,6 +136,21 @@ def ask(
     start = _initial_point(x0, entries[0], f.module.dimension).to(precision)
     start.requires_grad_(not list(flow.module.parameters()))
     return Question(f, flow, target, start, threshold)
+
+
+def find_entries(objective: str, dynamics: str, criterion: str) -> tuple[ObjectiveEntry, Entry[Any], Entry[Any]]:
+    """Return what three names, or classes in Python files, stand for."""
+    return find_entry(OBJECTIVES, objective), find_entry(DYNAMICS, dynamics), find_entry(CRITERIA, criterion)
+
+
+def check_names(values: Mapping[str, object], entries: Sequence[Entry[Any]]) -> None:
+    """Raise a ValueError if a value is for a parameter that none of the entries has."""
+    known = {parameter.name for entry in entries for parameter in entry.parameters}
+    for name in values:
+        if name not in known:
+            chosen = ", ".join(entry.name for entry in entries)
+            accepted = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"{name} is not a parameter of {chosen}; theirs: {accepted}")
 
 
 def warm_up() -> None:
@@ -161,11 +181,14 @@ def answer_by_flow(
     return _answer(question, solution, solution.stats.accepted_steps.item(), began)
 
 
-def answer_by_steps(question: Question, *, step_size: float, sensitivity: str, max_steps: int) -> Answer:
+def answer_by_steps(
+    question: Question, *, step_size: float, sensitivity: str, max_steps: int, step_map: str = "euler"
+) -> Answer:
     """Return N, h N and h ∇N."""
+    kind = STEP_MAPS[check_choice("step_map", step_map, tuple(STEP_MAPS))]
     began = time.perf_counter()
     solution = discrete_stopping_time(
-        Euler(question.dynamics.module, step_size),
+        kind(question.dynamics.module, step_size),
         question.x0,
         question.criterion.module,
         question.threshold,
@@ -186,15 +209,6 @@ def compare(flow: Answer, steps: Answer) -> dict[str, float]:
     }
 
 
-def _check_names(values: Mapping[str, object], entries: Sequence[Entry]) -> None:
-    known = {parameter.name for entry in entries for parameter in entry.parameters}
-    for name in values:
-        if name not in known:
-            chosen = ", ".join(entry.name for entry in entries)
-            accepted = ", ".join(sorted(known)) or "none"
-            raise ValueError(f"{name} is not a parameter of {chosen}; theirs: {accepted}")
-
-
 def _part(entry: Entry[Any], values: Mapping[str, Number | str], **context: Any) -> Part:
     """Make the module; whatever goes wrong is due to the values."""
     chosen: dict[str, Any] = {parameter.name: _value(parameter, values) for parameter in entry.parameters}
@@ -209,6 +223,10 @@ def _value(parameter: Parameter, values: Mapping[str, Number | str]) -> Number |
     value = values.get(parameter.name, parameter.default)
     if isinstance(value, str):
         value = parameter.parse(value)
+    if value is not None and not parameter.is_integer:
+        return float(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{parameter.name} must be an integer of at most 64 bits, got {value}")
     return value
