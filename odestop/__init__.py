@@ -3,7 +3,7 @@
 Xie, Fong, Yuan, Wen, "Accelerating Optimization via Differentiable Stopping Time", NeurIPS 2025 (arXiv 2505.22509).
 """
 
-from odestop import criteria, dynamics, objectives, solvers
+from odestop import criteria, data, dynamics, objectives, optim, solvers
 from odestop.comparison import compare_gradients, fit_order
 from odestop.continuous import (
     ContinuousSolution,
@@ -26,11 +26,13 @@ __all__ = [
     "compare_gradients",
     "continuous_stopping_time",
     "criteria",
+    "data",
     "discrete_stopping_time",
     "dynamics",
     "fit_order",
     "gradients",
     "objectives",
+    "optim",
     "solvers",
     "torchdiffeq_stopping_time",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +59,8 @@ class TrackedFunction:
         if not isinstance(output, Tensor):
             raise ValueError(f"{self.name} must return a torch.Tensor, got {type(output).__name__}")
         self.parameters = differentiable_inputs(self.name, self.function, output, exclude=state)
-        self.tracks_state = id(state) in _leaves_behind([(output.grad_fn, 0)], stop=set())
+        leaves, _ = _walk([(output.grad_fn, 0)], stop=set())
+        self.tracks_state = id(state) in leaves
         return output.detach()
 
     def __call__(self, *arguments: Any) -> Tensor:
@@ -93,13 +94,28 @@ class TrackedFunction:
             return self.function(*arguments)
 
 
+class PositionMap:
+    """The map from states to the positions that a criterion sees, as a part of the criterion of a state.
+
+    It usually is a bound method, through which every parameter of a dynamics can be reached, and selects coordinates
+    without any of them.  So only those tensors count that the position is computed from.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Position of a state."""
+        return self.function(state)
+
+
 def differentiable_inputs(
     name: str, function: Callable[..., Any], output: Tensor, exclude: Tensor
 ) -> tuple[Tensor, ...]:
     """Tensors requiring a gradient through which ``function`` depends on anything but its arguments.
 
     Modules, closures, globals and partials are searched; a walk over the graph of ``output`` adds the leaves that
-    the search could not see.
+    the search could not see.  Of the tensors behind a `PositionMap` only those count that are in the graph.
 
     Raises
     ------
@@ -107,14 +123,10 @@ def differentiable_inputs(
         If the function uses both a tensor and a leaf that this tensor was computed from: the gradient of the leaf
         would be counted twice.
     """
-    found: dict[int, Tensor] = {}
-    for tensor in _tensors_inside(function, visited=set()):
-        if tensor.requires_grad:
-            found.setdefault(id(tensor), tensor)
-    found.pop(id(exclude), None)
-    inner_nodes = {(t.grad_fn, t.output_nr) for t in found.values() if t.grad_fn is not None}
-    used_leaves = _leaves_behind([(output.grad_fn, 0)], stop=inner_nodes)
-    hidden_leaves = _leaves_behind(list(inner_nodes), stop=set())
+    found, candidates = _tensors_requiring_grad(function, exclude)
+    used_leaves, used_nodes = _walk([(output.grad_fn, 0)], stop=_nodes([*found.values(), *candidates.values()]))
+    found |= {key: tensor for key, tensor in candidates.items() if (tensor.grad_fn, tensor.output_nr) in used_nodes}
+    hidden_leaves, _ = _walk(list(_nodes(found.values())), stop=set())
     for key in hidden_leaves:
         if key in used_leaves:
             raise ValueError(
@@ -152,12 +164,27 @@ class _FirstOrderOnly(torch.autograd.Function):
         raise RuntimeError(f"this gradient of a stopping time has first derivatives only; {ctx.advice}")
 
 
-def _tensors_inside(thing: object, visited: set[int]) -> Iterator[Tensor]:
-    """Yield every tensor reachable from a callable or container by ordinary attributes and closures."""
+def _tensors_requiring_grad(
+    function: Callable[..., Any], exclude: Tensor
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Tensors inside a function by their identities, and apart from them those behind its position maps."""
+    parts = list(_tensors_inside(function, visited=set()))
+    behind = [
+        tensor for part in parts if isinstance(part, PositionMap) for tensor in _tensors_inside(part.function, set())
+    ]
+    found, candidates = (
+        {id(part): part for part in some if isinstance(part, Tensor) and part.requires_grad and part is not exclude}
+        for some in (parts, behind)
+    )
+    return found, candidates
+
+
+def _tensors_inside(thing: object, visited: set[int]) -> Iterator[Tensor | PositionMap]:
+    """Yield the tensors and position maps reachable from a callable or container by attributes and closures."""
     if id(thing) in visited:
         return
     visited.add(id(thing))
-    if isinstance(thing, Tensor):
+    if isinstance(thing, (Tensor, PositionMap)):
         yield thing
         return
     for part in _parts(thing):
@@ -187,17 +214,28 @@ def _parts(thing: object) -> Sequence[object]:
     return ()
 
 
-def _leaves_behind(edges: list[tuple[Any, int]], stop: set[tuple[Any, int]]) -> dict[int, Tensor]:
-    """Leaf tensors reached by walking the autograd graph from ``edges`` without passing through ``stop``."""
+Edge = tuple[Any, int]
+
+
+def _nodes(tensors: Iterable[Tensor]) -> set[Edge]:
+    """Where the tensors that are no leaves stand in their graphs."""
+    return {(tensor.grad_fn, tensor.output_nr) for tensor in tensors if tensor.grad_fn is not None}
+
+
+def _walk(edges: list[Edge], stop: set[Edge]) -> tuple[dict[int, Tensor], set[Edge]]:
+    """Leaf tensors in the graph behind ``edges``, and those edges of ``stop`` that it met and did not pass."""
     leaves: dict[int, Tensor] = {}
     pending = [edge for edge in edges if edge[0] is not None]
     seen = set(pending)
     while pending:
-        node, _ = pending.pop()
+        edge = pending.pop()
+        if edge in stop:
+            continue
+        node, _ = edge
         if hasattr(node, "variable"):
             leaves[id(node.variable)] = node.variable
-        for edge in node.next_functions:
-            if edge[0] is not None and edge not in seen and edge not in stop:
-                seen.add(edge)
-                pending.append(edge)
-    return leaves
+        for following in node.next_functions:
+            if following[0] is not None and following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return leaves, seen & stop

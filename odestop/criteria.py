@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop._validation import check_callable
+from odestop._validation import check_callable, check_positive
 from odestop.objectives.base import Objective, check_objective, register_value
+from odestop.objectives.composite import CompositeObjective, check_composite
 
 
 class ObjectiveGap(nn.Module):
@@ -85,6 +86,49 @@ class SquaredGradientNorm(nn.Module):
         """Return J(x)."""
         gradient = self.objective.gradient(x)
         return (gradient * gradient).sum(-1)
+
+
+class SquaredGradientMapping(nn.Module):
+    """J(x) = ‖G_s(x)‖² with the gradient mapping G_s(x) = (x - prox_{s r}(x - s ∇g(x)))/s of f = g + r.
+
+    It takes the place of ‖∇f(x)‖² where f has no gradient: G_s is ∇g if r = 0, and for convex g it vanishes exactly
+    at the minimizers (Beck, First-Order Methods in Optimization, 2017, chapter 10).
+
+    Parameters
+    ----------
+    objective
+        f; its parameters are the parameters φ of the criterion.
+    step
+        s > 0; 1/L by default, for the smoothness L of g.
+
+    Raises
+    ------
+    ValueError
+        If ``objective`` is not a `CompositeObjective`, or s is not positive, or neither given nor L known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from odestop.objectives import Lasso
+    >>> lasso = Lasso(torch.eye(2), torch.tensor([4.0, 1.0]), regularization=0.5)
+    >>> SquaredGradientMapping(lasso)(torch.tensor([[3.0, 0.0], [2.0, 0.0]]))
+    tensor([0.0000, 0.2500])
+    """
+
+    def __init__(self, objective: CompositeObjective, step: float | int | None = None) -> None:
+        super().__init__()
+        self.objective = check_composite(objective)
+        if step is None:
+            smoothness = objective.smooth.smoothness
+            if not smoothness:
+                raise ValueError(f"step must be given for {type(objective).__name__}, whose smoothness is unknown")
+            step = 1 / smoothness
+        self.step = check_positive("step", step)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Return J(x)."""
+        mapping = self.objective.gradient_mapping(x, self.step)
+        return (mapping * mapping).sum(-1)
 
 
 class TimeDependent(nn.Module):

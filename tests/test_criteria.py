@@ -9,11 +9,12 @@ from odestop.criteria import (
     HistoryCriterion,
     ObjectiveGap,
     RelativeChange,
+    SquaredGradientMapping,
     SquaredGradientNorm,
     StepDecrease,
     TimeDependent,
 )
-from odestop.objectives import DiagonalQuadratic, LogisticRegression, Objective
+from odestop.objectives import DiagonalQuadratic, Lasso, LogisticRegression, Objective
 from odestop.objectives.base import check_objective
 
 DOUBLE = torch.float64
@@ -42,6 +43,24 @@ def test_gap_without_any_minimum_is_refused():
     objective = LogisticRegression(torch.ones(2, 1), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="minimum must be given for LogisticRegression"):
         ObjectiveGap(objective)
+
+
+def test_the_squared_gradient_mapping_is_the_squared_gradient_where_the_penalty_is_flat_and_zero_at_a_minimizer():
+    generator = torch.Generator().manual_seed(0)
+    features, targets = (torch.randn(shape, dtype=DOUBLE, generator=generator) for shape in ((6, 3), (6,)))
+    x = torch.randn(4, 3, dtype=DOUBLE, generator=generator)
+    flat = Lasso(features, targets, 0.0)
+    torch.testing.assert_close(SquaredGradientMapping(flat)(x), SquaredGradientNorm(flat.smooth)(x))
+    heavy = Lasso(features, targets, float((features.mT @ targets).abs().max()) / 6)
+    assert float(SquaredGradientMapping(heavy, step=0.3)(torch.zeros(3, dtype=DOUBLE))) == 0.0
+
+
+@pytest.mark.usefixtures("annotations_unchecked")
+def test_the_squared_gradient_mapping_refuses_what_it_cannot_use():
+    with pytest.raises(ValueError, match=r"objective must be .*CompositeObjective"):
+        SquaredGradientMapping(DiagonalQuadratic([1.0]))
+    with pytest.raises(ValueError, match="step must be"):
+        SquaredGradientMapping(Lasso(torch.eye(2), torch.ones(2), 0.1), step=-1.0)
 
 
 def test_a_plain_function_is_refused_with_the_way_out():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odestop._functions import TrackedFunction
+from odestop._functions import PositionMap, TrackedFunction
 from odestop._validation import (
     check_callable,
     check_choice,
@@ -66,7 +66,8 @@ def continuous_stopping_time(
         ``(t, x) -> dx/dt``, a module or any callable; tensors in its closure count as its parameters.  A module
         written for torchdiffeq works unchanged.  ``x`` has the shape of ``x0``; ``t`` is a 0-d tensor for a single
         trajectory and has shape (*batch, 1) for a batch, because every trajectory has its own time.  A module with a
-        hidden state maps ``x0`` to its state by ``initial_state(x0)`` and back by ``position(state)``.
+        hidden state maps ``x0`` to its state by ``initial_state(x0)`` and back by ``position(state)``.  Parameters that
+        ``position`` uses enter J as well.
     x0
         Initial point, real floating point, shape (*batch, d).  Its dtype and device are those of the whole solve.
     criterion
@@ -232,7 +233,7 @@ def _probe(function: TrackedFunction, hint: str, *arguments: Tensor) -> Tensor:
 
 def position_map(dynamics: object) -> Callable[[Tensor], Tensor]:
     """Map from the state of the dynamics to the point that the criterion sees."""
-    return getattr(dynamics, "position", _identity)
+    return PositionMap(getattr(dynamics, "position", _identity))
 
 
 def _identity(state: Tensor) -> Tensor:

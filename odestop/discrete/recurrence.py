@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from odestop._functions import PositionMap
 from odestop._validation import check_dtype, check_state
 from odestop.discrete.step_maps import StepMap, TimeStepMap
 
@@ -63,7 +64,7 @@ def recurrence_of(step_map: StepMap, criterion: Callable[[Tensor], Tensor], x0: 
 
 def position_of(step_map: StepMap) -> Callable[[Tensor], Tensor]:
     """Return the map from a state to the point that the criterion sees."""
-    return getattr(step_map, "position", _identity)
+    return PositionMap(getattr(step_map, "position", _identity))
 
 
 def _increment(step_map: TimeStepMap, t0: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,6 +10,7 @@ from odestop.dynamics.greedy import (
 )
 from odestop.dynamics.inertial import (
     HeavyBallFlow,
+    HighResolutionConvexNesterovFlow,
     HighResolutionNesterovFlow,
     InertialFlow,
     InertialHessianDampedFlow,
@@ -74,6 +75,7 @@ __all__ = [
     "GreedyLyapunovFlow",
     "GreedySchattenFlow",
     "HeavyBallFlow",
+    "HighResolutionConvexNesterovFlow",
     "HighResolutionNesterovFlow",
     "HyperbolicEntropy",
     "InertialFlow",

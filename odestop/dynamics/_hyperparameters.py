@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from odestop.objectives.base import register_value
+
+
+class Accepted(NamedTuple):
+    """The values that a hyperparameter may have, in words and as a test of each entry."""
+
+    description: str
+    holds: Callable[[Tensor], Tensor]
+
+
+POSITIVE = Accepted("positive", lambda values: values > 0)
+NON_NEGATIVE = Accepted("at least 0", lambda values: values >= 0)
+AVERAGING = Accepted("at least 0 and less than 1", lambda values: (values >= 0) & (values < 1))
+
+NUMBERS = "a number or a tensor of shape () or (*batch,)"
 
 
 def register_hyperparameter(
@@ -22,25 +39,35 @@ def register_hyperparameter(
     tensor.
     """
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
-    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} must be finite real floating-point numbers, got {value!r}")
+    _check_finite(name, tensor, value)
     if tensor.requires_grad and not isinstance(tensor, nn.Parameter):
         module.register_buffer(name, tensor)
     else:
         module.register_parameter(name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
 
 
-def register_positive(module: nn.Module, name: str, value: Tensor | float | int, *, allow_zero: bool = False) -> None:
-    """Store a positive hyperparameter of shape () or, with a value per trajectory, (*batch,); see `at_trajectories`.
+def register_number(
+    module: nn.Module, name: str, value: Tensor | float | int, accepted: Accepted = POSITIVE, kinds: str = NUMBERS
+) -> None:
+    """Store a hyperparameter of shape () or, with a value per trajectory, (*batch,); see `at_trajectories`.
 
-    A number becomes a 0-d parameter in float64: exact, and it never changes the dtype of a state.
+    A number becomes a 0-d parameter in float64: exact, and it never changes the dtype of a state.  ``kinds`` says in
+    an error message what the value may be.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise ValueError(f"{name} must be a number or a tensor of shape () or (*batch,), got {type(value).__name__}")
+    _check_kind(name, value, kinds)
     register_hyperparameter(module, name, value, dtype=torch.float64)
-    smallest = float(getattr(module, name).detach().min())
-    if smallest < 0 or (smallest == 0 and not allow_zero):
-        raise ValueError(f"{name} must be {'at least 0' if allow_zero else 'positive'}, got {smallest}")
+    _check_accepted(name, getattr(module, name), accepted)
+
+
+def register_constant(
+    module: nn.Module, name: str, value: Tensor | float | int, accepted: Accepted = NON_NEGATIVE
+) -> None:
+    """Store a hyperparameter that is no parameter, in float64 if it is a number; a tensor is kept as it is."""
+    _check_kind(name, value, NUMBERS)
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    _check_finite(name, tensor, value)
+    _check_accepted(name, tensor, accepted)
+    register_value(module, name, tensor)
 
 
 def at_trajectories(value: Tensor, x: Tensor) -> Tensor:
@@ -63,3 +90,20 @@ def dtype_of(module: nn.Module) -> torch.dtype:
         if tensor.is_floating_point():
             return tensor.dtype
     return torch.get_default_dtype()
+
+
+def _check_kind(name: str, value: object, kinds: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise ValueError(f"{name} must be {kinds}, got {type(value).__name__}")
+
+
+def _check_finite(name: str, tensor: Tensor, given: object) -> None:
+    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} must be finite real floating-point numbers, got {given!r}")
+
+
+def _check_accepted(name: str, tensor: Tensor, accepted: Accepted) -> None:
+    values = tensor.detach()
+    refused = values[~accepted.holds(values)]
+    if refused.numel():
+        raise ValueError(f"{name} must be {accepted.description}, got {float(refused[0])}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import checked_at_trajectories, register_positive
-from odestop.objectives.base import Objective, check_objective, register_value
+from odestop.dynamics._hyperparameters import (
+    POSITIVE,
+    Accepted,
+    checked_at_trajectories,
+    register_constant,
+    register_number,
+)
+from odestop.objectives.base import Objective, check_objective
 
 
 class FlowWithMemory(nn.Module):
@@ -41,27 +46,27 @@ class FlowWithMemory(nn.Module):
         """Return x0 with an empty memory."""
         return torch.cat([x0, *[torch.zeros_like(x0)] * self.memories], dim=-1)
 
-    # Bound to the class: a criterion of positions has none of the flow's parameters.
-    @classmethod
-    def position(cls, state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch d"]:
+    def position(self, state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch d"]:
         """Return the x of a state."""
-        return cls.parts(state)[0]
+        return self.parts(state)[0]
 
-    @classmethod
-    def parts(cls, state: Float[Tensor, "*batch m"]) -> tuple[Tensor, ...]:
+    def parts(self, state: Float[Tensor, "*batch m"]) -> tuple[Tensor, ...]:
         """Return the position and the memories, each of shape (*batch, d)."""
-        return state.chunk(1 + cls.memories, dim=-1)
+        return state.chunk(1 + self.memories, dim=-1)
 
-    def register_hyperparameter(self, name: str, value: float | int | Tensor, *, allow_zero: bool = False) -> None:
-        """Store a hyperparameter that is positive, or at least 0; a number becomes a parameter."""
-        register_positive(self, name, value, allow_zero=allow_zero)
+    def register_hyperparameter(self, name: str, value: float | int | Tensor, accepted: Accepted = POSITIVE) -> None:
+        """Store a hyperparameter; a number becomes a parameter.
+
+        Raises
+        ------
+        ValueError
+            If it is neither a number nor a tensor, or its value is not accepted.
+        """
+        register_number(self, name, value, accepted)
 
     def register_constant(self, name: str, value: float | int | Tensor) -> None:
-        """Store a hyperparameter that is at least 0 and, given as a number, is no parameter."""
-        smallest = float(value.detach().min()) if isinstance(value, Tensor) else value
-        if not 0 <= smallest < math.inf:
-            raise ValueError(f"{name} must be finite and at least 0, got {smallest}")
-        register_value(self, name, value)
+        """Store a hyperparameter that is at least 0 and, given as a number, is no parameter; errors as above."""
+        register_constant(self, name, value)
 
     def value_of(self, name: str, x: Float[Tensor, "*batch d"]) -> float | int | Tensor:
         """Return a hyperparameter so that it broadcasts against x: a scalar, or of shape (*batch, 1).

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from odestop._validation import check_positive
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
 from odestop.objectives.base import Objective, check_objective
 
 
@@ -52,8 +52,8 @@ class GreedyFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "budget", budget)
-        register_positive(self, "time_constant", time_constant)
+        register_number(self, "budget", budget)
+        register_number(self, "time_constant", time_constant)
 
     def moment(self, gradient: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch m"]:
         """Return what is averaged of gradients, flattened."""
@@ -65,20 +65,17 @@ class GreedyFlow(nn.Module):
         """Return Q(M) g for B = 1."""
         raise NotImplementedError(f"{type(self).__name__} must implement precondition(moment, gradient)")
 
-    @classmethod
-    def dimension(cls, size: int) -> int:
+    def dimension(self, size: int) -> int:
         """Return d from the size d + m of a state."""
-        raise NotImplementedError(f"{cls.__name__} must implement dimension(size)")
+        raise NotImplementedError(f"{type(self).__name__} must implement dimension(size)")
 
     def initial_state(self, x0: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch n"]:
         """Return x0 with the moment of ∇f(x0)."""
         return torch.cat([x0, self.moment(self.objective.gradient(x0))], dim=-1)
 
-    # Bound to the class: a criterion of positions has none of the flow's parameters.
-    @classmethod
-    def position(cls, state: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch d"]:
+    def position(self, state: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch d"]:
         """Return the x of a state."""
-        return state[..., : cls.dimension(state.shape[-1])]
+        return state[..., : self.dimension(state.shape[-1])]
 
     def forward(self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Return d(x, M)/dt; t, of shape () or (*batch, 1), plays no part."""
@@ -152,8 +149,7 @@ class GreedySchattenFlow(GreedyFlow):
         norm = _trace(power @ matrix) ** (self.order / (self.order + 1))
         return (power @ gradient.unsqueeze(-1)).squeeze(-1) / norm.unsqueeze(-1)
 
-    @classmethod
-    def dimension(cls, size: int) -> int:
+    def dimension(self, size: int) -> int:
         """Return d from the size d + d² of a state."""
         return (math.isqrt(1 + 4 * size) - 1) // 2
 
@@ -199,8 +195,7 @@ class GreedyLyapunovFlow(GreedyFlow):
         """Return Q(M) g for B = 1."""
         return gradient / _positive(moment).sqrt()
 
-    @classmethod
-    def dimension(cls, size: int) -> int:
+    def dimension(self, size: int) -> int:
         """Return d from the size d + 1 of a state."""
         return size - 1
 
@@ -256,7 +251,7 @@ class GreedyDiagonalFlow(GreedyFlow):
         eps: float | int = 1e-8,
     ) -> None:
         super().__init__(objective, budget, time_constant)
-        register_positive(self, "power", power, allow_zero=True)
+        register_number(self, "power", power, NON_NEGATIVE)
         self.eps = check_positive("eps", eps)
 
     def moment(self, gradient: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -271,8 +266,7 @@ class GreedyDiagonalFlow(GreedyFlow):
         gain = moment * torch.exp(-at_trajectories(self.power, moment) * torch.log(moment + self.eps))
         return gain * gradient / _positive((moment * gain).sum(-1, keepdim=True)).sqrt()
 
-    @classmethod
-    def dimension(cls, size: int) -> int:
+    def dimension(self, size: int) -> int:
         """Return d from the size 2 d of a state."""
         return size // 2
 

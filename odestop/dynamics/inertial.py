@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from odestop._validation import check_callable
+from odestop.dynamics._hyperparameters import NON_NEGATIVE
 from odestop.dynamics._memory import FlowWithMemory
 from odestop.objectives.base import Objective, register_value
 
@@ -96,7 +97,7 @@ class HeavyBallFlow(InertialFlow):
 
     def __init__(self, objective: Objective, friction: float | int | Tensor) -> None:
         super().__init__(objective)
-        self.register_hyperparameter("friction", friction, allow_zero=True)
+        self.register_hyperparameter("friction", friction, NON_NEGATIVE)
 
     def acceleration(
         self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
@@ -154,7 +155,7 @@ class NesterovFlow(InertialFlow):
         self, objective: Objective, friction: float | int | Tensor = 3.0, *, t0: float | int | Tensor = 0.0
     ) -> None:
         super().__init__(objective)
-        self.register_hyperparameter("friction", friction, allow_zero=True)
+        self.register_hyperparameter("friction", friction, NON_NEGATIVE)
         register_value(self, "t0", t0)
 
     def acceleration(
@@ -277,6 +278,68 @@ class HighResolutionNesterovFlow(InertialFlow):
         return self.value_of("learning_rate", x) ** 0.5, self.value_of("strong_convexity", x) ** 0.5
 
 
+class HighResolutionConvexNesterovFlow(InertialFlow):
+    """x'' + 3/t x' + √s ∇²f(x) x' + (1 + 3 √s/(2 t)) ∇f(x) = 0 from t = 3 √s/2, Nesterov's method to the next order.
+
+    The high-resolution ODE of Shi, Du, Jordan and Su (2022) for NAG-C, which starts at the velocity -√s ∇f(x₀) and has
+    no singularity.  It models Nesterov's method for convex f at the learning rate s: its points
+    y_k = x_k + (k - 1)/(k + 2) (x_k - x_{k-1}), where the gradient is taken, in the terms of
+    `odestop.discrete.Nesterov`, at the time √s per step from y_0 = x₀ on.  The two stay within O(s) of each other,
+    and within O(√s) of `NesterovFlow`, to which both tend for s → 0.
+
+    Parameters
+    ----------
+    objective
+        f.
+    learning_rate
+        s > 0, a number or a tensor of shape () or (*batch,); differentiable.
+    t0
+        The time of the start, at which the t of the equation is 3 √s/2; a number or a tensor of shape () or
+        (*batch,), not a parameter.
+
+    Raises
+    ------
+    ValueError
+        If ``objective`` is not an `Objective`, or s is not positive and finite.
+
+    Examples
+    --------
+    >>> from odestop.objectives import DiagonalQuadratic
+    >>> flow = HighResolutionConvexNesterovFlow(DiagonalQuadratic([1.0, 4.0]), learning_rate=0.25)
+    >>> flow.initial_state(torch.ones(2)).tolist()
+    [1.0, 1.0, -0.5, -2.0]
+    >>> flow(torch.tensor(0.75), torch.tensor([1.0, 1.0, -1.0, 0.0])).tolist()  # t = 1.5
+    [-1.0, 0.0, 1.0, -6.0]
+    """
+
+    learning_rate: Tensor
+    t0: float | int | Tensor
+
+    def __init__(
+        self, objective: Objective, learning_rate: float | int | Tensor, *, t0: float | int | Tensor = 0.0
+    ) -> None:
+        super().__init__(objective)
+        self.register_hyperparameter("learning_rate", learning_rate)
+        register_value(self, "t0", t0)
+
+    def initial_state(self, x0: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch m"]:
+        """Return x0 with the velocity of Nesterov's first step."""
+        return torch.cat([x0, -self._root(x0) * self.objective.gradient(x0)], dim=-1)
+
+    def acceleration(
+        self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return x''."""
+        root = self._root(x)
+        age = t - self.value_of("t0", x) + 1.5 * root
+        curvature = self.objective.hessian_vector_product(x, v)
+        return -3 / age * v - root * curvature - (1 + 1.5 * root / age) * self.objective.gradient(x)
+
+    def _root(self, x: Tensor) -> Tensor:
+        """Return √s."""
+        return self.value_of("learning_rate", x) ** 0.5
+
+
 class InertialHessianDampedFlow(InertialFlow):
     """x'' + α/(t - t₀) x' + β(t) ∇²f(x) x' + γ(t) ∇f(x) = 0, the inertial system with Hessian-driven damping.
 
@@ -338,10 +401,10 @@ class InertialHessianDampedFlow(InertialFlow):
         t0: float | int | Tensor = 0.0,
     ) -> None:
         super().__init__(objective)
-        self.register_hyperparameter("alpha", alpha, allow_zero=True)
+        self.register_hyperparameter("alpha", alpha, NON_NEGATIVE)
         for name, value in (("beta", beta), ("gamma", gamma)):
             if isinstance(value, (int, float, Tensor)):
-                self.register_hyperparameter(name, value, allow_zero=True)
+                self.register_hyperparameter(name, value, NON_NEGATIVE)
             else:
                 setattr(self, name, check_callable(name, value, "t -> value"))
         register_value(self, "t0", t0)

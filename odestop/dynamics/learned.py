@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from odestop._validation import check_count, check_positive
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
 from odestop.objectives.base import Objective, check_objective
 
 _FEATURES = 2
@@ -77,7 +76,7 @@ class CoordinatewiseMLPFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "speed", speed)
+        register_number(self, "speed", speed)
         check_count("hidden", hidden)
         shapes = (hidden, _FEATURES), (hidden,), (hidden,)
         weight, bias, readout = _draws(shapes, scale, seed, dtype, device)
@@ -166,12 +165,10 @@ class CoordinatewiseLSTMFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "speed", speed)
-        register_positive(self, "time_constant", time_constant)
-        register_positive(self, "gradient_weight", gradient_weight, allow_zero=True)
+        register_number(self, "speed", speed)
+        register_number(self, "time_constant", time_constant)
+        register_number(self, "gradient_weight", gradient_weight, NON_NEGATIVE)
         self.hidden, self.layers = check_count("hidden", hidden), check_count("layers", layers)
-        # A function without the module: a criterion of positions has none of the flow's parameters.
-        self.position = partial(_leading_part, 1 + 2 * layers * hidden)
         inputs = [_FEATURES] + [hidden] * (layers - 1)
         shapes = [shape for size in inputs for shape in ((4 * hidden, size), (4 * hidden, hidden))]
         *weights, readout = _draws((*shapes, (hidden,)), scale, seed, dtype, device)
@@ -184,6 +181,10 @@ class CoordinatewiseLSTMFlow(nn.Module):
     def initial_state(self, x0: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch m"]:
         """Return x0 with empty cells."""
         return torch.cat([x0, x0.new_zeros(*x0.shape[:-1], 2 * self.layers * self.hidden * x0.shape[-1])], dim=-1)
+
+    def position(self, state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch d"]:
+        """Return the x of a state."""
+        return state[..., : state.shape[-1] // (1 + 2 * self.layers * self.hidden)]
 
     def forward(self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
         """Return d(x, h, c)/dt; t, of shape () or (*batch, 1), plays no part."""
@@ -204,11 +205,6 @@ def _features(gradient: Tensor) -> Tensor:
     """Features of every partial derivative, shape (*batch, d, 2)."""
     logarithm = torch.asinh(gradient / _SMALL_DERIVATIVE) / math.asinh(1 / _SMALL_DERIVATIVE)
     return torch.stack([gradient, logarithm], dim=-1)
-
-
-def _leading_part(parts: int, state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch d"]:
-    """The first of equal parts of a state."""
-    return state[..., : state.shape[-1] // parts]
 
 
 def _draws(

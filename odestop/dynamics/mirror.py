@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import at_trajectories, register_number
 from odestop.objectives.base import Objective, check_objective
 
 
@@ -116,7 +116,7 @@ class HyperbolicEntropy(Potential):
 
     def __init__(self, beta: float | int | Tensor) -> None:
         super().__init__()
-        register_positive(self, "beta", beta)
+        register_number(self, "beta", beta)
 
     def to_dual(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return y = arcsinh(x/β)."""
@@ -134,7 +134,7 @@ class PNorm(Potential):
     Azizan, 2022).  A p near 1 favours sparse points, and leaves a coordinate at 0 slowly; p = 2 is the gradient
     flow.  In y the field is smooth at 0 only for p ≤ 2: with a larger p a coordinate passes 0 at infinite speed.
 
-    The derivative of T in a coordinate of x0 that is 0 is infinite for p < 2.
+    The derivative of T in a coordinate of x0 that is 0 is infinite for p < 2, and comes out as a huge number.
 
     Parameters
     ----------
@@ -156,17 +156,17 @@ class PNorm(Potential):
 
     def __init__(self, p: float | int | Tensor) -> None:
         super().__init__()
-        register_positive(self, "p", p)
+        register_number(self, "p", p)
         if not bool((self.p.detach() > 1).all()):
             raise ValueError(f"p must be greater than 1, got {float(self.p.detach().min())}")
 
     def to_dual(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return y = sign(x) |x|^(p-1)."""
-        return torch.sign(x) * x.abs() ** (at_trajectories(self.p, x) - 1)
+        return x * _size(x) ** (at_trajectories(self.p, x) - 2)
 
     def to_primal(self, y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return x = sign(y) |y|^(1/(p-1))."""
-        return torch.sign(y) * y.abs() ** (1 / (at_trajectories(self.p, y) - 1))
+        return y * _size(y) ** (1 / (at_trajectories(self.p, y) - 1) - 1)
 
 
 class MirrorFlow(nn.Module):
@@ -220,6 +220,11 @@ class MirrorFlow(nn.Module):
         """Return dy/dt; t, of shape () or (*batch, 1), plays no part."""
         x = self.potential.to_primal(state)
         return -self.potential.restrict(x, self.objective.gradient(x))
+
+
+def _size(x: Tensor) -> Tensor:
+    """Return |x|, but at 0 a number whose powers and logarithm are finite: a factor 0 then leaves no NaN behind."""
+    return x.abs().clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _check_inside(x: Tensor) -> Tensor:

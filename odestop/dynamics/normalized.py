@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
 from odestop.objectives.base import Objective, check_objective
 
 
@@ -46,7 +46,7 @@ class NormalizedFlow(nn.Module):
     def __init__(self, objective: Objective, smoothing: float | int | Tensor = 0.0) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "smoothing", smoothing, allow_zero=True)
+        register_number(self, "smoothing", smoothing, NON_NEGATIVE)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
@@ -89,7 +89,7 @@ class SignFlow(nn.Module):
     def __init__(self, objective: Objective, smoothing: float | int | Tensor = 0.1) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "smoothing", smoothing)
+        register_number(self, "smoothing", smoothing)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""

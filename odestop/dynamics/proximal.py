@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import at_trajectories, register_number
 from odestop.objectives.composite import CompositeObjective, check_composite
 
 
@@ -47,7 +47,7 @@ class ProximalFlow(nn.Module):
     def __init__(self, objective: CompositeObjective, step: float | int | Tensor) -> None:
         super().__init__()
         self.objective = check_composite(objective)
-        register_positive(self, "step", step)
+        register_number(self, "step", step)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from odestop._validation import check_callable, check_shape
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
 from odestop.dynamics._memory import FlowWithMemory
 from odestop.objectives.base import Objective, check_objective
 
@@ -91,8 +91,8 @@ class RegularizedNewtonFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "damping", damping, allow_zero=True)
-        register_positive(self, "exponent", exponent, allow_zero=True)
+        register_number(self, "damping", damping, NON_NEGATIVE)
+        register_number(self, "exponent", exponent, NON_NEGATIVE)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
@@ -143,7 +143,7 @@ class NaturalGradientFlow(nn.Module):
         super().__init__()
         self.objective = check_objective(objective)
         self.metric = check_callable("metric", metric, "(x) -> G(x)")
-        register_positive(self, "damping", damping, allow_zero=True)
+        register_number(self, "damping", damping, NON_NEGATIVE)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
@@ -267,7 +267,7 @@ class CubicRegularizedFlow(nn.Module):
     def __init__(self, objective: Objective, cubic: float | int | Tensor = 1.0) -> None:
         super().__init__()
         self.objective = check_objective(objective)
-        register_positive(self, "cubic", cubic)
+        register_number(self, "cubic", cubic)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from odestop._validation import check_count
-from odestop.dynamics._hyperparameters import at_trajectories, register_positive
+from odestop.dynamics._hyperparameters import at_trajectories, register_number
 from odestop.objectives.base import Objective, check_objective
 
 
@@ -57,7 +57,7 @@ class SpectralFlow(nn.Module):
             raise ValueError(
                 f"shape must be (rows, columns) with rows · columns = {objective.dimension}, got {self.shape}"
             )
-        register_positive(self, "smoothing", smoothing)
+        register_number(self, "smoothing", smoothing)
 
     def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""

@@ -28,6 +28,7 @@ from odestop.dynamics import (
     GreedyLyapunovFlow,
     GreedySchattenFlow,
     HeavyBallFlow,
+    HighResolutionConvexNesterovFlow,
     HighResolutionNesterovFlow,
     HyperbolicEntropy,
     InertialHessianDampedFlow,
@@ -297,6 +298,7 @@ def _lazy_newton_flow(
 
 Friction = Annotated[float | Tensor, Range("r", 0.0, 10.0, "friction r/t")]
 StrongConvexity = Annotated[float | Tensor, Range("μ", 1e-4, 10.0, "strong convexity; the friction is 2 √μ")]
+ModelledRate = Annotated[float | Tensor, Range("s", 1e-4, 1.0, "learning rate of the modelled method")]
 AveragingTime = Annotated[float | Tensor, Range("τ", 0.05, 10.0, "time over which squared gradients are averaged")]
 InitialSquare = Annotated[float | Tensor, Range("δ", 0.01, 10.0, "where the memory of squared gradients starts")]
 
@@ -320,10 +322,17 @@ def _strongly_convex_nesterov(
     return StronglyConvexNesterovFlow(objective, strong_convexity)
 
 
+@DYNAMICS.register("high-resolution-convex-nesterov", HighResolutionConvexNesterovFlow)
+def _high_resolution_convex_nesterov(
+    objective: Objective, learning_rate: ModelledRate = 0.01
+) -> HighResolutionConvexNesterovFlow:
+    return HighResolutionConvexNesterovFlow(objective, learning_rate)
+
+
 @DYNAMICS.register("high-resolution-nesterov", HighResolutionNesterovFlow)
 def _high_resolution_nesterov(
     objective: Objective,
-    learning_rate: Annotated[float | Tensor, Range("s", 1e-4, 1.0, "learning rate of the modelled method")] = 0.01,
+    learning_rate: ModelledRate = 0.01,
     strong_convexity: StrongConvexity = 0.1,
 ) -> HighResolutionNesterovFlow:
     return HighResolutionNesterovFlow(objective, learning_rate, strong_convexity)

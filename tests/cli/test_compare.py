@@ -17,7 +17,7 @@ from tests.test_comparison_grid import MY_FLOW
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
 QUESTION = ["--objective", "diagonal-quadratic", "--dynamics", "gradient-flow,heavy-ball", "--threshold", "1e-2,1e-3"]
-GRID = [*QUESTION, "--step-size", "0.08,0.16,0.32", "--workers", "1"]
+GRID = [*QUESTION, "--step-size", "0.04,0.08,0.16", "--workers", "1"]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -37,9 +37,9 @@ def test_a_comparison_leaves_a_store_a_table_and_a_figure(compared: tuple[Path, 
     assert {path.name for path in output.iterdir()} == names
     table = pd.read_csv(output / "comparison.csv")
     assert len(table) == 12
-    assert (table["status_discrete"] == "REACHED").all()
+    assert (table["status_continuous"] == "REACHED").all()
     record = json.loads((output / "comparison.json").read_text())
-    assert record["grid"]["step_size"] == [0.08, 0.16, 0.32]
+    assert record["grid"]["step_size"] == [0.04, 0.08, 0.16]
     assert record["versions"]["torch"]
     assert record["grid"]["t_max"] is None
     assert "heavy-ball on diagonal-quadratic" in result.output
@@ -55,7 +55,7 @@ def test_what_is_known_is_not_computed_again(compared: tuple[Path, Result]) -> N
     assert "cells" in again.output
     assert "12/12 cells" not in again.output
     assert (output / "comparison.csv").read_bytes() == before
-    more = run("compare", *QUESTION, "--step-size", "0.08,0.16,0.24", "--workers", "1", "--output", output)
+    more = run("compare", *QUESTION, "--step-size", "0.04,0.08,0.12", "--workers", "1", "--output", output)
     assert "4/4 cells" in more.output
 
 

@@ -245,12 +245,12 @@ def test_numbers_are_parameters_but_for_eps():
     [
         (lambda f: AdagradFlow("f"), "objective must be an odestop.objectives.Objective, got str"),
         (lambda f: AdagradFlow(f, 0.0), r"initial_square must be positive, got 0\.0"),
-        (lambda f: AdagradFlow(f, eps=-1.0), r"eps must be finite and at least 0, got -1\.0"),
+        (lambda f: AdagradFlow(f, eps=-1.0), r"eps must be at least 0, got -1\.0"),
         (lambda f: RMSpropFlow(f, -1.0), r"tau must be positive, got -1\.0"),
         (lambda f: RMSpropFlow(f, initial_square=-1.0), r"initial_square must be positive, got -1\.0"),
         (lambda f: AdamFlow(f, 0.0), r"tau1 must be positive, got 0\.0"),
         (lambda f: AdamFlow(f, tau2=math.inf), "tau2 must be finite real floating-point numbers, got inf"),
-        (lambda f: AdamFlow(f, eps=math.nan), "eps must be finite and at least 0, got nan"),
+        (lambda f: AdamFlow(f, eps=math.nan), "eps must be finite real floating-point numbers, got nan"),
     ],
 )
 def test_unusable_arguments_are_refused(build, message):

@@ -14,6 +14,7 @@ from odestop.discrete import HeavyBall, Nesterov, NesterovStronglyConvex, Symple
 from odestop.dynamics import (
     ExponentialSchedule,
     HeavyBallFlow,
+    HighResolutionConvexNesterovFlow,
     HighResolutionNesterovFlow,
     InertialFlow,
     InertialHessianDampedFlow,
@@ -37,6 +38,7 @@ FLOWS = {
     "Nesterov": lambda f: NesterovFlow(f, 3.5),
     "strongly convex": lambda f: StronglyConvexNesterovFlow(f, 0.6),
     "high resolution": lambda f: HighResolutionNesterovFlow(f, 0.1, 0.6),
+    "high resolution, convex": lambda f: HighResolutionConvexNesterovFlow(f, 0.1),
     "Hessian-damped": lambda f: InertialHessianDampedFlow(f, 3.5, PolynomialSchedule(0.4, 0.5), 1.2),
 }
 
@@ -161,6 +163,35 @@ def test_high_resolution_follows_nesterov_to_the_next_order():
     assert fit_order(sizes, high).order == pytest.approx(1, abs=0.2)
     assert fit_order(sizes, higher).order == pytest.approx(2, abs=0.1)
     assert all(a < b / 2 for a, b in zip(high, low, strict=True))
+
+
+def distance_to_convex_nesterov(f, flow, h, time=2.0):
+    """From x(time) to the point where Nesterov's method for convex f takes its gradient by then."""
+    clock, step, count = TimeDependent(lambda t, x: time - t + 0.0 * x.sum(-1)), Nesterov(f, h**2), round(time / h)
+    with torch.no_grad():
+        state = step.initial_state(START)
+        for k in range(count):
+            state = step(k, state)
+        x, displacement = state.chunk(2)
+        exact = checks.stopping_time(flow, START, clock, 0.0).position
+    return float((x + (count - 1) / (count + 2) * displacement - exact).norm())
+
+
+def test_convex_high_resolution_follows_nesterov_to_the_next_order():
+    f, sizes = OBJECTIVES["quadratic"](), [1 / 32, 1 / 64, 1 / 128]
+    low = [distance_to_convex_nesterov(f, NesterovFlow(f), h) for h in sizes]
+    high = [distance_to_convex_nesterov(f, HighResolutionConvexNesterovFlow(f, h**2), h) for h in sizes]
+    assert fit_order(sizes, low).order == pytest.approx(1, abs=0.1)
+    assert fit_order(sizes, high).order == pytest.approx(2, abs=0.2)
+
+
+def test_convex_high_resolution_tends_to_the_flow_without_a_step_size_and_starts_at_its_t0():
+    f, state = OBJECTIVES["rosenbrock"](), torch.cat([START, torch.ones(2, dtype=DOUBLE)])
+    t = torch.tensor(0.7, dtype=DOUBLE)
+    low, high = NesterovFlow(f), HighResolutionConvexNesterovFlow(f, 1e-20)
+    torch.testing.assert_close(high(t, state), low(t, state), rtol=1e-8, atol=0.0)
+    early, late = HighResolutionConvexNesterovFlow(f, 0.1), HighResolutionConvexNesterovFlow(f, 0.1, t0=2.0)
+    torch.testing.assert_close(late(t + 2.0, state), early(t, state))
 
 
 def test_high_resolution_tends_to_the_flow_without_a_step_size():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from odestop import Euler
+from odestop import Euler, continuous_stopping_time
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import GradientDescent
 from odestop.dynamics import (
@@ -224,3 +224,18 @@ def test_hyperbolic_entropy_with_a_large_beta_is_gradient_descent():
     step, plain = Euler(flow, 1e-5), GradientDescent(QUADRATIC, 0.1)
     x = vector(0.5, 0.9)
     torch.testing.assert_close(step.position(step(0, step.initial_state(x))), plain(0, x), rtol=1e-7, atol=0.0)
+
+
+def test_a_p_norm_flow_from_zero_has_finite_gradients_in_p():
+    p = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    objective = DiagonalQuadratic(torch.ones(2, dtype=torch.float64), minimizer=torch.tensor([1.0, 2.0]).double())
+    x0 = torch.tensor([0.0, 0.5], dtype=torch.float64)
+
+    def time(p):
+        flow = MirrorFlow(objective, PNorm(p))
+        return continuous_stopping_time(flow, x0, objective, 0.1, rtol=1e-9, atol=1e-11).time
+
+    (slope,) = torch.autograd.grad(time(p), p)
+    with torch.no_grad():
+        difference = (time(p + 1e-4) - time(p - 1e-4)) / 2e-4
+    assert float(slope) == pytest.approx(float(difference), rel=1e-4)

@@ -28,7 +28,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Pat
 def test_all_promised_files_are_written(everything: tuple[Path, list[Path], str]) -> None:
     output, written, _ = everything
     figures = {f"{name}.{kind}" for name in DRAWINGS for kind in ("pdf", "png")}
-    data = {"figure_1a", "figure_1b", "gradient_error", "gradient_error_orders"} | {
+    data = {"figure_1a", "figure_1b", "gradient_error", "gradient_error_orders", "gradient_error_matrices"} | {
         "real_data",
         "real_data_orders",
         "dissipation",
@@ -52,8 +52,8 @@ def test_the_parameters_say_where_the_data_come_from(everything: tuple[Path, lis
     record = json.loads((output / "gradient_error.json").read_text(encoding="utf-8"))
     assert record["scale"] == "tiny"
     assert record["parameters"]["seeds"] == [0]
-    assert record["tables"] == ["gradient_error.csv", "gradient_error_orders.csv"]
-    (run,) = record["computed_by"]
+    assert record["tables"] == ["gradient_error.csv", "gradient_error_orders.csv", "gradient_error_matrices.csv"]
+    run = record["computed_by"][0]
     assert {"python", "torch", "odestop", "numpy", "scipy"} <= set(run["versions"])
     assert {"date", "git_commit", "machine"} <= set(run)
     assert 0 < record["cell_seconds"] < 1000

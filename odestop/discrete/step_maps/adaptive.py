@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from odestop._numerics import square_root
-from odestop.discrete.step_maps.objective import AVERAGING, NON_NEGATIVE, POSITIVE, Hyperparameter, ObjectiveStepMap
+from odestop.discrete.step_maps.objective import Hyperparameter, ObjectiveStepMap
+from odestop.dynamics._hyperparameters import AVERAGING, NON_NEGATIVE, POSITIVE
 from odestop.objectives.base import Objective
 
 

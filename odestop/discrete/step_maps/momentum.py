@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from odestop.discrete.step_maps.analytic import pull_back_gradient_step
-from odestop.discrete.step_maps.objective import NON_NEGATIVE, POSITIVE, Hyperparameter, ObjectiveStepMap
+from odestop.discrete.step_maps.objective import Hyperparameter, ObjectiveStepMap
+from odestop.dynamics._hyperparameters import NON_NEGATIVE, POSITIVE
 from odestop.objectives.base import Objective
 
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from odestop.dynamics._hyperparameters import checked_at_trajectories, register_hyperparameter
-from odestop.objectives.base import Objective, check_objective, register_value
+from odestop.dynamics._hyperparameters import (
+    NON_NEGATIVE,
+    POSITIVE,
+    Accepted,
+    checked_at_trajectories,
+    register_constant,
+    register_number,
+)
+from odestop.objectives.base import Objective, check_objective
 
 Hyperparameter = float | int | Tensor | Callable[[Tensor], Tensor | float]
 """What `ObjectiveStepMap` accepts for each hyperparameter."""
-
-
-class Accepted(NamedTuple):
-    """The values that a hyperparameter may have, in words and as a test of each entry."""
-
-    description: str
-    holds: Callable[[Tensor], Tensor]
-
-
-POSITIVE = Accepted("positive", lambda values: values > 0)
-NON_NEGATIVE = Accepted("at least 0", lambda values: values >= 0)
-AVERAGING = Accepted("at least 0 and less than 1", lambda values: (values >= 0) & (values < 1))
 
 
 class ObjectiveStepMap(nn.Module):
@@ -67,7 +61,7 @@ class ObjectiveStepMap(nn.Module):
     >>> class NormalizedDescent(ObjectiveStepMap):
     ...     def __init__(self, objective, learning_rate):
     ...         super().__init__(objective, memories=0)
-    ...         self.register_hyperparameter("learning_rate", learning_rate, POSITIVE)
+    ...         self.register_hyperparameter("learning_rate", learning_rate)
     ...
     ...     def forward(self, k, state):
     ...         gradient = self.objective.gradient(state)
@@ -93,7 +87,7 @@ class ObjectiveStepMap(nn.Module):
         """Return the x of a state."""
         return state.chunk(1 + self.memories, dim=-1)[0] if self.memories else state
 
-    def register_hyperparameter(self, name: str, value: Hyperparameter | None, accepted: Accepted) -> None:
+    def register_hyperparameter(self, name: str, value: Hyperparameter | None, accepted: Accepted = POSITIVE) -> None:
         """Store a hyperparameter; None stands for a term that is left out.
 
         Raises
@@ -104,11 +98,10 @@ class ObjectiveStepMap(nn.Module):
         if value is None or (callable(value) and not isinstance(value, Tensor)):
             setattr(self, name, value)
             return
-        _check_type(name, value, "a number, a tensor of shape () or (*batch,), or a schedule k -> value")
-        register_hyperparameter(self, name, value, dtype=torch.float64)
-        _check_values(name, getattr(self, name), accepted)
+        kinds = "a number, a tensor of shape () or (*batch,), or a schedule k -> value"
+        register_number(self, name, value, accepted, kinds)
 
-    def register_constant(self, name: str, value: float | int | Tensor, accepted: Accepted) -> None:
+    def register_constant(self, name: str, value: float | int | Tensor, accepted: Accepted = NON_NEGATIVE) -> None:
         """Store a hyperparameter that is a constant if given as a number; only a tensor may require a gradient.
 
         Raises
@@ -116,9 +109,7 @@ class ObjectiveStepMap(nn.Module):
         ValueError
             If it is neither, or its value is not accepted.
         """
-        _check_type(name, value, "a number or a tensor of shape () or (*batch,)")
-        tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        register_value(self, name, _check_values(name, tensor, accepted))
+        register_constant(self, name, value, accepted)
 
     def value_at(self, name: str, k: int, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "..."]:
         """Return a hyperparameter at step k: 0-d, or of shape (*batch, 1) in the dtype of x.
@@ -140,15 +131,3 @@ class ObjectiveStepMap(nn.Module):
         """Return ∇f(x) + weight_decay · x, the gradient with the usual ℓ2 penalty."""
         gradient = self.objective.gradient(x)
         return gradient if self.weight_decay is None else gradient + self.value_at("weight_decay", k, x) * x
-
-
-def _check_type(name: str, value: object, accepted: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise ValueError(f"{name} must be {accepted}, got {type(value).__name__}")
-
-
-def _check_values(name: str, values: Tensor, accepted: Accepted) -> Tensor:
-    entries = values.detach()
-    if not values.is_floating_point() or not bool((accepted.holds(entries) & torch.isfinite(entries)).all()):
-        raise ValueError(f"{name} must be finite, real and {accepted.description}, got {entries}")
-    return values

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from odestop.discrete.step_maps.objective import POSITIVE, Hyperparameter, ObjectiveStepMap
+from odestop.discrete.step_maps.objective import Hyperparameter, ObjectiveStepMap
+from odestop.dynamics._hyperparameters import POSITIVE
 from odestop.objectives.composite import CompositeObjective, check_composite
 
 
