@@ -23,7 +23,7 @@ HORIZON = 60.0
 LANDSCAPES = ("diagonal-quadratic", "himmelblau")
 EXTENTS = {"diagonal-quadratic": ((-0.8, 1.2), (-0.8, 1.2)), "himmelblau": ((-1.0, 5.6), (-3.0, 3.6))}
 _STARTS = {"diagonal-quadratic": (1.0, 1.0), "himmelblau": (0.1, 0.1)}
-_SAMPLES = 121
+_SAMPLES = 241
 _LOGARITHMIC_FROM = 20.0
 _UNREACHABLE = -1.0
 

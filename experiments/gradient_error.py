@@ -55,9 +55,11 @@ class Grid:
 
     def cells(self) -> list[Cell]:
         """Return the cells; those that share an ODE solve follow each other."""
-        matrices = [(d, "stored" if d <= LARGEST_STORED_DIMENSION else "hartley") for d in self.dimensions]
-        axes = (matrices, self.seeds, self.thresholds, self.step_sizes, self.sensitivities)
-        return [Cell(*matrix, *rest) for matrix, *rest in itertools.product(*axes)]
+        axes = (self.dimensions, self.seeds, self.thresholds, self.step_sizes, self.sensitivities)
+        return [
+            Cell(dimension, "stored" if dimension <= LARGEST_STORED_DIMENSION else "hartley", seed, threshold, h, rule)
+            for dimension, seed, threshold, h, rule in itertools.product(*axes)
+        ]
 
     def compared_cells(self) -> list[Cell]:
         """Return a few cells with a stored matrix and with a fast basis."""

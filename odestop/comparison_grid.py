@@ -1,4 +1,4 @@
-"""∇T against h ∇N over a grid of objectives, dynamics, dimensions, thresholds, step sizes and seeds: `odestop compare`."""
+"""∇T against h ∇N over a grid of objectives, dynamics, thresholds, step sizes and seeds: `odestop compare`."""
 
 from __future__ import annotations
 
@@ -289,9 +289,9 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `problem_columns`, ``threshold``, ``step_map`` and ``sensitivity``; ``cells``, and ``compared``, the number of cells with both gradients; the fitted
-        ``order`` in h with its 95 % interval ``low`` to ``high`` (nan with fewer than three step sizes); the smallest
-        and largest ``relative_error``; smallest and largest ``nfe_ratio``.
+        `problem_columns`, ``threshold``, ``step_map`` and ``sensitivity``; ``cells``, and ``compared``, the number of
+        cells with both gradients; the fitted ``order`` in h with its 95 % interval ``low`` to ``high`` (nan with
+        fewer than three step sizes); the smallest and largest ``relative_error``; smallest and largest ``nfe_ratio``.
     """
     by = [*problem_columns(table), "threshold", "step_map", "sensitivity"]
     rows = []

@@ -8,6 +8,7 @@ from odestop.sweeps.sweep import Record, Sweep
 
 __all__ = [
     "Backend",
+    "CellStatus",
     "DaskCluster",
     "ExistingExecutor",
     "FailedCellsWarning",
@@ -16,7 +17,6 @@ __all__ = [
     "Record",
     "Row",
     "Runner",
-    "CellStatus",
     "Store",
     "Sweep",
     "provenance",

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from odestop.cli import app
-from odestop.sweeps import Runner, Store, Sweep
+from odestop.cli import app, main
+from odestop.sweeps import FailedCellsWarning, Runner, Store, Sweep
 from tests.sweeps.cells import Troublemaker, misbehave
 from tests.test_comparison_grid import MY_FLOW
 
@@ -81,7 +81,16 @@ def test_a_file_gives_the_grid_and_options_come_before_it(tmp_path: Path) -> Non
 
 def test_more_problems_than_a_figure_holds_leave_a_table(tmp_path: Path) -> None:
     dimensions = ",".join(map(str, range(2, 20)))
-    grid = ["--objective", "diagonal-quadratic", "--dynamics", "gradient-flow", "--step-size", "0.2", "--threshold", "0.9"]
+    grid = [
+        "--objective",
+        "diagonal-quadratic",
+        "--dynamics",
+        "gradient-flow",
+        "--step-size",
+        "0.2",
+        "--threshold",
+        "0.9",
+    ]
     result = run("compare", *grid, "--dimension", dimensions, "--output", tmp_path, "--workers", "1")
     assert result.exit_code == 0, result.output
     assert "no figure: table must hold 1 to 16 problems" in result.output
@@ -90,9 +99,9 @@ def test_more_problems_than_a_figure_holds_leave_a_table(tmp_path: Path) -> None
 
 
 def test_cells_that_fail_are_told_and_the_others_shown(tmp_path: Path) -> None:
-    (tmp_path / "my_file.py").write_text(
-        MY_FLOW.replace("        self.scale", "        if dimension == 5:\n            raise OSError('five')\n        self.scale")
-    )
+    line = "        self.scale ="
+    refusing = MY_FLOW.replace(line, f"        if dimension == 5:\n            raise OSError('five')\n{line}")
+    (tmp_path / "my_file.py").write_text(refusing)
     arguments = ["--dynamics", f"{tmp_path / 'my_file.py'}:MyFlow", "--threshold", "0.1", "--step-size", "0.1"]
     result = run("compare", *arguments, "--dimension", "4,5", "--output", tmp_path / "out", "--workers", "1")
     assert result.exit_code == 0, result.output
@@ -116,14 +125,16 @@ def test_cells_that_fail_are_told_and_the_others_shown(tmp_path: Path) -> None:
         (["--time-limit", "-1"], "Error: time_limit must be"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    from odestop.cli import main
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr("sys.argv", ["odestop", "compare", *arguments, "--output", str(tmp_path / "out")])
+def test_mistakes_are_answered_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["odestop", "compare", *arguments, "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as leaving:
         main()
-    assert stopped.value.code == 2
-    del message
+    assert leaving.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
 
 
 def test_results_lists_shows_and_exports(compared: tuple[Path, Result], tmp_path: Path) -> None:
@@ -144,7 +155,7 @@ def test_results_lists_shows_and_exports(compared: tuple[Path, Result], tmp_path
 
 def test_results_of_cells_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
-    with Store(path) as store, pytest.warns(UserWarning):
+    with Store(path) as store, pytest.warns(FailedCellsWarning):
         Runner(store).run(Sweep("trouble", [Troublemaker("fails"), Troublemaker("fine")], misbehave))
     shown = run("results", "show", "trouble", "--store", path, "--status", "failed")
     (cell,) = (json.loads(line) for line in shown.output.splitlines())
@@ -157,7 +168,7 @@ def test_results_of_cells_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "--store", "missing.sqlite"], "--store must be a file that odestop compare or odestop reproduce made"),
+        (["list", "--store", "missing.sqlite"], "--store must be a file that odestop compare or"),
         (["show", "nothing"], "sweep must be one in the store, got 'nothing'; there: trouble"),
         (["export", "trouble", "table.xlsx"], "file must end in .csv or .parquet, got table.xlsx"),
         (["export", "trouble", "no/such/folder/t.csv"], "file must be in a folder that exists"),

@@ -55,7 +55,7 @@ class ScaledFlow(AveragedFlow):
 def time_of(flow, gradient="discrete_adjoint"):
     x0 = torch.ones(2, **DOUBLE)
     return odestop.continuous_stopping_time(
-        flow, x0, ObjectiveGap(OBJECTIVE), 0.1, method="dopri8", rtol=1e-10, atol=1e-12, gradient=gradient
+        flow, x0, ObjectiveGap(OBJECTIVE), 0.1, rtol=1e-9, atol=1e-11, gradient=gradient
     ).time
 
 
@@ -75,7 +75,7 @@ def test_a_plain_method_has_the_gradients_of_a_static_one(gradient):
 def test_torchdiffeq_takes_a_plain_method():
     flow = AveragedFlow(parameter())
     reference = odestop.torchdiffeq_stopping_time(
-        flow, torch.ones(2, **DOUBLE), ObjectiveGap(OBJECTIVE), 0.1, rtol=1e-10, atol=1e-12
+        flow, torch.ones(2, **DOUBLE), ObjectiveGap(OBJECTIVE), 0.1, rtol=1e-9, atol=1e-11
     )
     for time in (reference.time, time_of(flow)):
         assert time.item() == pytest.approx(reference.time.item(), rel=1e-7)
@@ -110,10 +110,10 @@ def test_gradients_are_right_whether_or_not_the_position_uses_the_parameter(flow
 
 @pytest.mark.parametrize("flow", [AveragedFlow, ScaledFlow])
 def test_the_discrete_sensitivity_sees_the_same_parameters(flow):
-    h, made = 1e-3, flow(parameter())
+    h, made = 3e-3, flow(parameter())
     solution = odestop.discrete_stopping_time(
         odestop.Euler(made, h), torch.ones(2, **DOUBLE), ObjectiveGap(OBJECTIVE), 0.1, sensitivity="interpolated"
     )
     (found,) = torch.autograd.grad(solution.time, made.tau)
     (expected,) = torch.autograd.grad(time_of(made), made.tau)
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.0)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.0)
