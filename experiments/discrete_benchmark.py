@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from figures import discrete_benchmark as figure
-from figures.style import save
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import MemoryBudget, discrete_stopping_time
 from odestop.discrete.step_maps import GradientDescent
 from odestop.objectives import HouseholderQuadratic
+from odestop.plotting.style import save
 from odestop.sweeps import provenance
 
 CHECKOUT = Path(__file__).resolve().parent.parent

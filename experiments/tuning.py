@@ -28,10 +28,10 @@ from torch import Tensor
 
 from experiments.grid import geometric
 from figures import tuning as figure
-from figures.style import save
 from odestop.criteria import SquaredGradientNorm
 from odestop.discrete import Adam, DiscreteStats, HeavyBall, discrete_stopping_time
 from odestop.objectives import DiagonalQuadratic, LogisticRegression, breast_cancer, log_spaced_spectrum
+from odestop.plotting.style import save
 from odestop.sweeps import provenance
 
 SEED = 0

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from figures.style import (
+from odestop.plotting.style import (
     BLACK,
     BLUE,
     GREEN,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.style import BLUE, GREEN, GREY, ONE_COLUMN, VERMILION, new_figure, plain_logarithmic, styled
+from odestop.plotting.style import BLUE, GREEN, GREY, ONE_COLUMN, VERMILION, new_figure, plain_logarithmic, styled
 
 _LINES = {
     "discrete_adjoint": ("discrete adjoint", BLUE, "o"),

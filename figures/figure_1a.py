@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import BLACK, GREY, ONE_COLUMN, PURPLE, VERMILION, new_figure, power_of_ten, styled
+from odestop.plotting.style import BLACK, GREY, ONE_COLUMN, PURPLE, VERMILION, new_figure, power_of_ten, styled
 
 _COLOURS = (VERMILION, PURPLE)
 _LEVELS = (0.3, 1.0, 3.0, 10.0)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import BLACK, GREY, ONE_COLUMN, new_figure, styled, threshold_colours, threshold_label
+from odestop.plotting.style import BLACK, GREY, ONE_COLUMN, new_figure, styled, threshold_colours, threshold_label
 
 _TANGENTS = 4
 

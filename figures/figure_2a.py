@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.panels import panels_by_dimension, slope_guide
-from figures.style import styled, threshold_label
+from odestop.plotting.step_sizes import panels_by_dimension, slope_guide
+from odestop.plotting.style import styled, threshold_label
 
 
 def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:

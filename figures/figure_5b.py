@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import GREY, ONE_COLUMN, new_figure, styled, threshold_colours, threshold_label
+from odestop.plotting.style import GREY, ONE_COLUMN, new_figure, styled, threshold_colours, threshold_label
 
 _SOLVERS = {"nfe_torchdiffeq": ("torchdiffeq dopri5", True), "nfe_native": ("odestop dopri5", False)}
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.panels import STEP_SIZE_LABEL, draw_curve, slope_guide
-from figures.style import (
+from odestop.plotting.step_sizes import STEP_SIZE_LABEL, draw_curve, slope_guide
+from odestop.plotting.style import (
     GREY,
     TWO_COLUMNS,
     label_step_sizes,

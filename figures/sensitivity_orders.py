@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.panels import STEP_SIZE_LABEL, slope_guide
-from figures.style import (
+from odestop.plotting.step_sizes import STEP_SIZE_LABEL, slope_guide
+from odestop.plotting.style import (
     BLUE,
     GREEN,
     ORANGE,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from figures.style import (
+from odestop.plotting.style import (
     BLACK,
     BLUE,
     GREEN,

@@ -89,4 +89,4 @@ def find_checkout() -> Path | None:
 
 
 def _is_checkout(folder: Path) -> bool:
-    return all((folder / file).is_file() for file in ("experiments/reproduce.py", "figures/style.py"))
+    return all((folder / file).is_file() for file in ("experiments/reproduce.py", "figures/figure_1a.py"))

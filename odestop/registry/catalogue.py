@@ -222,7 +222,7 @@ class Catalogue(dict[str, EntryType]):
     --------
     >>> from odestop.registry import CRITERIA
     >>> list(CRITERIA)
-    ['objective-gap', 'squared-gradient-norm']
+    ['objective-gap', 'squared-gradient-norm', 'squared-gradient-mapping']
     >>> CRITERIA["squared-gradient-norm"].summary
     'J(x) = ‖∇f(x)‖²'
     """

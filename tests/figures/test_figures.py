@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b, real_data
-from figures.style import save
+from odestop.plotting.style import save
 
 STEP_SIZES = (0.1, 0.2, 0.4, 0.8)
 THRESHOLDS = (1e-3, 1e-4)

@@ -1,1 +1,0 @@
-from odestop.plotting.step_sizes import *  # noqa: F403
