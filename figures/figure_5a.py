@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame) -> Figure:
     with styled():
         figure = panels_by_dimension(rows, "nfe_euler", "evaluations (NFE) of Euler")
         first, last = rows["step_size"].min(), rows["step_size"].max()
-        anchor = rows[rows["step_size"] == last]["nfe_euler"].max() * 2
+        anchor = 2.0 * rows[rows["step_size"] == last]["nfe_euler"].max()
         for axes in figure.axes:
             slope_guide(axes, -1, anchor, (first, last))
         figure.axes[0].legend(loc="lower left")

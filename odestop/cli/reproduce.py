@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from importlib import import_module
@@ -13,6 +14,7 @@ from rich.console import Console
 
 import odestop
 from odestop.cli.compare import STORE_NAME, backend, failures_on
+from odestop.data.files import FOLDER_VARIABLE
 from odestop.sweeps import Runner, Store
 
 
@@ -21,7 +23,9 @@ class Target(StrEnum):
 
     FIGURE_1 = "fig1"
     FIGURE_2 = "fig2"
+    FIGURE_4 = "fig4"
     FIGURE_5 = "fig5"
+    NETWORK = "network"
     REAL_DATA = "real-data"
     DISSIPATION = "dissipation"
     ORDERS = "orders"
@@ -52,6 +56,9 @@ def reproduce(
         str | None, typer.Option(help="Address of a Dask scheduler to run on instead, such as tcp://127.0.0.1:8786.")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try cells again that failed.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data files for fig4; ODESTOP_DATA by default.")
+    ] = None,
 ) -> None:
     """Recompute the paper's figures and test its claims; figures, data and claims go to a folder.
 
@@ -73,6 +80,9 @@ def reproduce(
     except ModuleNotFoundError as error:
         typer.echo(f"Error: {error.name} is needed; install it with pip install 'odestop[experiments]'.", err=True)
         raise typer.Exit(1) from error
+    if data_dir is not None:
+        # Cells may run in other processes, which inherit the environment.
+        os.environ[FOLDER_VARIABLE] = str(data_dir.resolve())
     console = Console()
     try:
         with Store(output / STORE_NAME) as store, failures_on(console):

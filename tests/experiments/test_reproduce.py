@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from experiments import figure_1
-from experiments.reproduce import DRAWINGS, reproduce
+from experiments.catalogue import TARGETS
+from experiments.reproduce import reproduce
 from odestop.sweeps import Runner
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
@@ -27,7 +28,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Pat
 
 def test_all_promised_files_are_written(everything: tuple[Path, list[Path], str]) -> None:
     output, written, _ = everything
-    figures = {f"{name}.{kind}" for name in DRAWINGS for kind in ("pdf", "png")}
+    figures = {f"{name}.{kind}" for name in TARGETS["all"] for kind in ("pdf", "png")}
     data = {"figure_1a", "figure_1b", "gradient_error", "gradient_error_orders", "gradient_error_matrices"} | {
         "real_data",
         "real_data_orders",
