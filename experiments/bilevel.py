@@ -1,8 +1,8 @@
 """Penalties chosen by gradient descent on the validation loss, with the gradients of four estimators.
 
 Inner problems, solved by proximal gradient from zero until ‖gradient mapping‖² ≤ ε: ridge regression and the lasso on
-the diabetes data with squares and products, and a linear classifier of the breast-cancer data whose training labels are
-partly flipped, with the generalised cross-entropy loss and a ridge penalty.  Outer objective: the loss on the other half
+the diabetes data with squares and products, and a linear classifier of the breast-cancer data with 30 % of the training
+labels flipped, by the generalised cross-entropy loss and a ridge penalty.  Outer objective: the loss on the other half
 of the data, to which the price of the steps, c N, may be added.  The cost counts evaluations of the inner gradient and
 products with its derivatives.
 """
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from experiments.diabetes_features import diabetes_with_products
 from experiments.generalized_cross_entropy import GeneralizedCrossEntropy
+from odestop.criteria import SquaredGradientMapping
 from odestop.discrete import ProximalGradient, discrete_stopping_time
 from odestop.neighbours import GMRES, ConjugateGradient, LinearSolution, SquaredNormPenalty, implicit_gradient
 from odestop.objectives import CompositeObjective, Lasso, LeastSquares, bundled_data
@@ -29,14 +30,14 @@ from odestop.sweeps import Record, Runner, Sweep
 PROBLEMS = ("ridge", "lasso", "noisy labels")
 BACKWARD_STEPS = {"unrolled": None, "truncated": 20, "one-step": 1, "implicit": None}
 """How many of the last steps each estimator differentiates; the implicit one needs them for N alone."""
-THRESHOLD = 1e-8
-PRICES = {"ridge": 5e-4, "lasso": 5e-4, "noisy labels": 5e-4}
+PRICES = {"ridge": 5e-4, "lasso": 5e-4, "noisy labels": 2e-4}
 """What a step costs in the outer objective."""
+STEPS_RANGE = (0.03, 0.09)
 FLIPPED = 0.3
 """Part of the training labels."""
-_STARTS = {"ridge": (0.0,), "lasso": (-1.0,), "noisy labels": (-3.0, -1.5)}
-_SEED = 0
-_LEARNING_RATE = 0.3
+_STARTS = {"ridge": (1.5,), "lasso": (-1.5,), "noisy labels": (-2.0, -0.5)}
+SEED = 0
+_LEARNING_RATE = 0.5
 _LINEAR_TOLERANCE = 1e-6
 
 
@@ -47,27 +48,39 @@ class Cell:
     problem: str
     estimator: str
     price: float
+    threshold: float
     iterations: int
     index: int
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A scale: how long the descents are."""
+class StepsCell:
+    """N of the lasso at the ``index``-th of ``points`` penalties, spaced equally over `STEPS_RANGE`."""
 
+    threshold: float
+    points: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A scale: ε, how long the descents are, and how many penalties N of the lasso is looked at for."""
+
+    threshold: float
     iterations: int
+    points: int
 
     def cells(self) -> list[Cell]:
         """Return the cells; those of one descent follow each other."""
         return [
-            Cell(problem, estimator, price, self.iterations, index)
+            Cell(problem, estimator, price, self.threshold, self.iterations, index)
             for problem, estimator in itertools.product(PROBLEMS, BACKWARD_STEPS)
             for price in (0.0, PRICES[problem])
             for index in range(self.iterations)
         ]
 
 
-GRIDS = {"tiny": Grid(2), "quick": Grid(16), "paper": Grid(60)}
+GRIDS = {"tiny": Grid(1e-5, 2, 5), "quick": Grid(1e-7, 12, 301), "paper": Grid(1e-7, 60, 3001)}
 
 
 def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
@@ -84,38 +97,44 @@ def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
     -------
     dict
         ``bilevel``: one row per step of a descent.  ``bilevel_best``: the best row of each descent.
+        ``lasso_steps``: N and the size of the support over a range of penalties.
     """
+    grid = GRIDS[scale]
     table = runner.run(
         Sweep(
             "bilevel",
-            GRIDS[scale].cells(),
+            grid.cells(),
             solve,
             group=lambda cell: (cell.problem, cell.estimator, cell.price),
         )
     )
+    steps_cells = [StepsCell(grid.threshold, grid.points, index) for index in range(grid.points)]
+    steps = runner.run(Sweep("lasso steps", steps_cells, lasso_steps, group=lambda cell: cell.points))
     table["total_cost"] = table.groupby(["problem", "estimator", "price"], sort=False)["cost"].cumsum()
     best = table.loc[table.groupby(["problem", "price", "estimator"], sort=False)["objective"].idxmin()]
-    return {"bilevel": table, "bilevel_best": best.reset_index(drop=True)}
+    return {"bilevel": table, "bilevel_best": best.reset_index(drop=True), "lasso_steps": steps}
 
 
 def solve(cell: Cell) -> Record:
     """Return one step of a descent."""
-    return _descent(cell.problem, cell.estimator, cell.price, cell.iterations)[cell.index]
+    return _descent(cell.problem, cell.estimator, cell.price, cell.threshold, cell.iterations)[cell.index]
 
 
 @lru_cache(maxsize=1)
-def _descent(problem: str, estimator: str, price: float, iterations: int) -> list[Record]:
-    """Minimise the outer objective by Adam; its normalised steps need no scale of the gradient."""
+def _descent(problem: str, estimator: str, price: float, threshold: float, iterations: int) -> list[Record]:
+    """Minimise the outer objective by Adam with falling rates; its normalised steps need no scale of the gradient."""
     hyperparameters = torch.tensor(_STARTS[problem], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([hyperparameters], lr=_LEARNING_RATE)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: (1 + index) ** -0.5)
     records = []
     for _ in range(iterations):
-        records.append(evaluate(problem, estimator, price, hyperparameters))
+        records.append(evaluate(problem, estimator, price, threshold, hyperparameters))
         optimizer.step()
+        scheduler.step()
     return records
 
 
-def evaluate(problem: str, estimator: str, price: float, hyperparameters: Tensor) -> Record:
+def evaluate(problem: str, estimator: str, price: float, threshold: float, hyperparameters: Tensor) -> Record:
     """Return the outer objective and what it and its gradient cost; the gradient goes to ``hyperparameters.grad``.
 
     Parameters
@@ -124,6 +143,8 @@ def evaluate(problem: str, estimator: str, price: float, hyperparameters: Tensor
         Names; see `PROBLEMS` and `BACKWARD_STEPS`.
     price
         c of the outer objective, validation loss + c N.
+    threshold
+        ε of the inner run.
     hyperparameters
         log λ, and for noisy labels logit q as well, shape (1,) or (2,), a leaf.
     """
@@ -134,8 +155,8 @@ def evaluate(problem: str, estimator: str, price: float, hyperparameters: Tensor
     solution = discrete_stopping_time(
         ProximalGradient(objective, lambda k: inner.step_size),
         x0,
-        lambda x: objective.gradient_mapping(x, inner.step_size).square().sum(-1),
-        THRESHOLD,
+        SquaredGradientMapping(objective, inner.step_size),
+        threshold,
         sensitivity="interpolated",
         backward_steps=BACKWARD_STEPS[estimator],
         max_steps=20_000,
@@ -166,6 +187,28 @@ def evaluate(problem: str, estimator: str, price: float, hyperparameters: Tensor
         "gradient": float(hyperparameters.grad[0]),
         "cost": solution.stats.nfe + solution.stats.vjps + products,
     }
+
+
+def lasso_steps(cell: StepsCell) -> Record:
+    """Return N of the lasso at one penalty."""
+    penalties, steps, support = _lasso_steps(cell.threshold, cell.points)
+    return {"penalty": penalties[cell.index], "steps": steps[cell.index], "support": support[cell.index]}
+
+
+@lru_cache(maxsize=1)
+def _lasso_steps(threshold: float, points: int) -> tuple[list[float], list[float], list[int]]:
+    """Return penalties, N and the sizes of the support, from one batch that goes on to the solution."""
+    inner, penalties = INNER["lasso"](), torch.linspace(*STEPS_RANGE, points, dtype=torch.float64)
+    objective = inner.build(penalties.log().unsqueeze(0))
+    step_map = ProximalGradient(objective, lambda k: inner.step_size)
+    criterion = SquaredGradientMapping(objective, inner.step_size)
+    x0 = torch.zeros(points, inner.dimension, dtype=torch.float64)
+    with torch.no_grad():
+        stopped, solved = (
+            discrete_stopping_time(step_map, x0, criterion, target, sensitivity="interpolated")
+            for target in (threshold, 1e-16)
+        )
+    return penalties.tolist(), stopped.steps.tolist(), (solved.position != 0).sum(-1).tolist()
 
 
 @dataclass(frozen=True)
@@ -213,7 +256,7 @@ def _noisy_classification() -> Inner:
     features, labels = bundled_data("breast-cancer", dtype=torch.float64)
     signs = torch.where(labels > 0, 1.0, -1.0).double()
     train, held_out = _halves(len(labels))
-    flipped = torch.rand(len(train), generator=torch.Generator().manual_seed(_SEED)) < FLIPPED
+    flipped = torch.rand(len(train), generator=torch.Generator().manual_seed(SEED)) < FLIPPED
     noisy = torch.where(flipped, -signs[train], signs[train])
 
     def build(hyperparameters: Tensor) -> CompositeObjective:
@@ -236,7 +279,7 @@ INNER: dict[str, Callable[[], Inner]] = {
 
 def _halves(count: int) -> tuple[Tensor, Tensor]:
     """Return the rows to train on and those held out."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SEED))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(SEED))
     return order[: count // 2], order[count // 2 :]
 
 

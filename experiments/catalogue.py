@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from experiments import (
     accuracy_and_cost,
     beyond_quadratics,
+    bilevel,
+    derivative_iterates,
     dissipation,
     dynamics_gallery,
     figure_1,
@@ -25,6 +27,8 @@ from experiments import (
 )
 from figures import accuracy_and_cost as accuracy_and_cost_figure
 from figures import beyond_quadratics as beyond_quadratics_figure
+from figures import bilevel as bilevel_figure
+from figures import derivative_iterates as derivative_iterates_figure
 from figures import dissipation as dissipation_figure
 from figures import dynamics_gallery as dynamics_gallery_figure
 from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
@@ -229,6 +233,31 @@ EXPERIMENTS: dict[str, Experiment] = {
             "neural_network": lambda tables: neural_network_figure.draw(tables["neural_network"]),
         },
     ),
+    "derivative_iterates": Experiment(
+        derivative_iterates.run,
+        lambda scale: {
+            "penalties": derivative_iterates.PENALTIES,
+            "x0": "zeros",
+            "seed": None,
+            **asdict(derivative_iterates.GRIDS[scale]),
+        },
+        {
+            "derivative_iterates": lambda tables: derivative_iterates_figure.draw(
+                tables["derivative_iterates"], tables["derivative_rates"], tables["support_change"]
+            ),
+        },
+    ),
+    "bilevel": Experiment(
+        bilevel.run,
+        lambda scale: {
+            "prices": bilevel.PRICES,
+            "flipped_labels": bilevel.FLIPPED,
+            "backward_steps": bilevel.BACKWARD_STEPS,
+            "seed": bilevel.SEED,
+            **asdict(bilevel.GRIDS[scale]),
+        },
+        {"bilevel": lambda tables: bilevel_figure.draw(tables["bilevel"])},
+    ),
     "verification": Experiment(
         verification.run,
         lambda scale: {
@@ -251,8 +280,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "fig1": ("figure_1a", "figure_1b"),
     "fig2": ("figure_2a", "figure_2b"),
     "fig5": ("figure_5a", "figure_5b"),
-    "fig4": tuple(EXPERIMENTS["online_adaptation"].drawings),
-    "network": tuple(EXPERIMENTS["neural_network"].drawings),
     "real-data": tuple(EXPERIMENTS["real_data"].drawings),
     "dissipation": tuple(EXPERIMENTS["dissipation"].drawings),
     "orders": tuple(EXPERIMENTS["sensitivity_orders"].drawings),
@@ -260,6 +287,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "beyond": tuple(EXPERIMENTS["beyond_quadratics"].drawings),
     "cost": tuple(EXPERIMENTS["accuracy_and_cost"].drawings),
     "limits": tuple(EXPERIMENTS["where_it_breaks"].drawings),
+    "fig4": tuple(EXPERIMENTS["online_adaptation"].drawings),
+    "network": tuple(EXPERIMENTS["neural_network"].drawings),
+    "iterates": tuple(EXPERIMENTS["derivative_iterates"].drawings),
+    "bilevel": tuple(EXPERIMENTS["bilevel"].drawings),
     "all": tuple(name for experiment in OF_THE_PAPER for name in EXPERIMENTS[experiment].drawings),
 }
 """Figures by the name that the command line knows them by."""

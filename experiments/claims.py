@@ -453,8 +453,8 @@ CLAIMS: tuple[Claim, ...] = (
         "figure-4-late-phase",
         "Figures 4 and 6, Table 1",
         "Adam-OLA is ahead of GD, heavy ball, NAG, Adagrad, Adam and Adam-HD in the late phase.",
-        "with the paper's grids, its median of the iterations to ‖∇f‖ ≤ 1e-4, or where there are none of f - f* at the end, "
-        "is the least on every set",
+        "with the paper's grids, its median of the iterations to ‖∇f‖ ≤ 1e-4, or where there are none of f - f* at the "
+        "end, is the least on every set",
         "online_adaptation_summary",
         _adam_ola_is_ahead("paper", _BASELINES),
     ),

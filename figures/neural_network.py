@@ -14,9 +14,9 @@ from odestop.plotting.style import (
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     TWO_COLUMNS,
     VERMILION,
-    YELLOW,
     new_figure,
     styled,
 )
@@ -26,7 +26,7 @@ _STYLES = {
     "Adam": (BLUE, "o"),
     "Adam-HD": (ORANGE, "s"),
     "Adam-OLA": (VERMILION, "^"),
-    "Adam-OLA, log": (YELLOW, "D"),
+    "Adam-OLA, log": (PURPLE, "D"),
     "Adam-OLA, log, same batch": (GREEN, "v"),
 }
 _QUANTITIES = {
@@ -65,7 +65,9 @@ def draw(table: pd.DataFrame) -> Figure:
             )
         for axes in panels[-1]:
             axes.set_xlabel("initial rate")
-        handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+        handles = {
+            text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
     return figure
 
@@ -86,6 +88,10 @@ def _draw_methods(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
         axes.errorbar(
             places, values["median"], yerr=bars, color=colour, marker=marker, linewidth=1.0, elinewidth=0.7, label=name
         )
+    if quantity != "final_loss":
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(ticker.LogLocator(numticks=12))

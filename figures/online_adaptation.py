@@ -21,7 +21,6 @@ from odestop.plotting.style import (
     SKY_BLUE,
     TWO_COLUMNS,
     VERMILION,
-    YELLOW,
     new_figure,
     styled,
 )
@@ -38,7 +37,7 @@ _STYLES: dict[str, tuple[str, Any, float]] = {
     "Adam-HD": (ORANGE, "-", 1.0),
     "HDM": (BLACK, "-", 1.0),
     "Adam-OLA": (VERMILION, "-", 1.7),
-    "Adam-OLA, log": (YELLOW, "-", 1.2),
+    "Adam-OLA, log": (VERMILION, _DASHES, 1.0),
     "Adam-OLA, 2 gradients": (VERMILION, _DOTS, 1.7),
     "L-BFGS": (BLACK, _DOTS, 1.0),
 }
@@ -56,7 +55,7 @@ def draw(curves: pd.DataFrame, protocol: str) -> Figure:
     curves
         Columns ``dataset``, ``protocol``, ``method``, ``seed``, ``iteration``, ``evaluations``, ``gap`` and ``norm``.
         Lines are medians over the seeds; a run that has met the tolerance counts with its last value, and a line ends
-        where all have.
+        where half of them have.
     protocol
         ``"paper"`` or ``"equal"``.
 
@@ -84,10 +83,14 @@ def draw(curves: pd.DataFrame, protocol: str) -> Figure:
                 if name in _COUNTED:
                     _draw_line(row[2], runs, "evaluations", "norm")
             _finish(row, dataset)
+        panels[-1][2].set_xlim(right=curves["iteration"].max())
         for axes, label in zip(panels[-1], ("iterations", "iterations", "gradients taken"), strict=True):
             axes.set_xlabel(label)
         figure.legend(
-            handles=[_line(name) for name in [*methods, "L-BFGS"]], loc="outside upper center", ncols=6, columnspacing=1.2
+            handles=[_line(name) for name in [*methods, "L-BFGS"]],
+            loc="outside upper center",
+            ncols=6,
+            columnspacing=1.2,
         )
     return figure
 
@@ -96,9 +99,10 @@ def _draw_line(axes: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
     if runs.empty:
         return
     table = runs.pivot_table(index="iteration", columns="seed", values=y)
-    places = runs.groupby("iteration")[x].median()
+    running = 2 * table.notna().sum(axis="columns") > table.shape[1]
+    places = runs.groupby("iteration")[x].median()[running]
     colour, line, width = _STYLES[runs["method"].iloc[0]]
-    median = table.ffill().median(axis="columns").clip(upper=1e12)
+    median = table.ffill().median(axis="columns").clip(upper=1e12)[running]
     axes.plot(places.to_numpy(dtype=float), median.to_numpy(), color=colour, linestyle=line, linewidth=width)
 
 

@@ -23,9 +23,7 @@ class Target(StrEnum):
 
     FIGURE_1 = "fig1"
     FIGURE_2 = "fig2"
-    FIGURE_4 = "fig4"
     FIGURE_5 = "fig5"
-    NETWORK = "network"
     REAL_DATA = "real-data"
     DISSIPATION = "dissipation"
     ORDERS = "orders"
@@ -33,6 +31,10 @@ class Target(StrEnum):
     BEYOND = "beyond"
     COST = "cost"
     LIMITS = "limits"
+    ITERATES = "iterates"
+    BILEVEL = "bilevel"
+    FIGURE_4 = "fig4"
+    NETWORK = "network"
     ALL = "all"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_arguments_reach_the_experiments(app: typer.Typer, tmp_path: Path, monke
     arguments = ["real-data", "--scale", "paper", "--output", str(tmp_path)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert calls == [(["all"], "quick", Path("results")), (["real-data"], "paper", tmp_path)]
+
+
+def test_a_folder_of_data_is_known_to_every_process(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODESTOP_DATA", "elsewhere")
+    folders: list[str] = []
+    monkeypatch.setattr(
+        experiments.reproduce, "reproduce", lambda *arguments: folders.append(os.environ["ODESTOP_DATA"])
+    )
+    arguments = ["fig4", "--data-dir", str(tmp_path), "--output", str(tmp_path / "results")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert folders == [str(tmp_path)]
 
 
 def test_a_target_that_does_not_exist_is_refused(app: typer.Typer) -> None:

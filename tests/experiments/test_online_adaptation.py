@@ -166,7 +166,14 @@ def test_claims_compare_with_the_best_rival(tables: dict[str, pd.DataFrame]) -> 
     assert verdicts["figure-4-late-phase"].verdict is Verdict.NOT_TESTED
     summary = pd.DataFrame(
         [
-            {"dataset": "a1a", "protocol": "paper", "method": name, "steps": steps, "evaluations": steps, "end_gap": 1e-9}
+            {
+                "dataset": "a1a",
+                "protocol": "paper",
+                "method": name,
+                "steps": steps,
+                "evaluations": steps,
+                "end_gap": 1e-9,
+            }
             for name, steps in [*((name, 400.0) for name in METHODS), (TWICE, 300.0)]
         ]
     )
