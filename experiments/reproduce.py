@@ -114,7 +114,8 @@ def _write_claims(claims: list[JudgedClaim], complete: bool, output: Path, conso
     """Show the claims; write them where all experiments were run, so that a part does not replace the whole."""
     if not complete:
         claims = [claim for claim in claims if claim.verdict != Verdict.NOT_TESTED]
-    console.print(_claims_table(claims))
+    if claims:
+        console.print(_claims_table(claims))
     if not complete:
         return []
     markdown = output / "claims.md"

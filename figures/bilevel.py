@@ -40,9 +40,9 @@ def draw(table: pd.DataFrame) -> Figure:
         panels = figure.subplots(2, len(_TITLES))
         for column, (problem, title) in enumerate(_TITLES.items()):
             rows = table[table["problem"] == problem]
-            for axes, (price, part) in zip(panels[:, column], rows.groupby("price"), strict=True):
-                _draw_descents(axes, part)
-                axes.set_title(title if price == 0 else _price_title(float(price)), loc="left")
+            for axes, price in zip(panels[:, column], sorted(rows["price"].unique()), strict=True):
+                _draw_descents(axes, rows[rows["price"] == price])
+                axes.set_title(title if price == 0 else _price_title(price), loc="left")
             panels[1, column].set_xlabel("evaluations and products")
         panels[0, 0].set_ylabel("validation loss")
         panels[1, 0].set_ylabel("validation loss $+\\ c N$")

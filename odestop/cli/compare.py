@@ -195,16 +195,22 @@ def _values(grid: Path | None, assignments: list[str], options: dict[str, Any]) 
 
 
 def _show(table: pd.DataFrame, console: Console) -> None:
-    columns = problem_columns(table)
-    shown = Table(title="Relative error of h∇N against ∇T", caption="one row per curve over h and the seeds")
-    for column in ("problem", "ε", "steps", "gradient of N", "order in h", "relative error", "NFE ratio", "cells"):
+    problems = problem_columns(table)
+    # What is the same in all rows is said once, below.
+    rules = [name for name in ("step_map", "sensitivity") if table[name].nunique() > 1]
+    same = [str(table[name].iloc[0]) for name in ("step_map", "sensitivity") if name not in rules]
+    shown = Table(
+        title="Relative error of h∇N against ∇T",
+        caption=", ".join([*same, "one row per curve over h and the seeds"]),
+    )
+    shown.add_column("problem", overflow="fold", min_width=28)
+    for column in ("ε", *(name.replace("_", " ") for name in rules), "order in h", "error", "NFE ratio", "cells"):
         shown.add_column(column, overflow="fold")
     for row in summarize(table).to_dict("records"):
         shown.add_row(
-            problem_in_words({name: row[name] for name in columns}),
+            problem_in_words({name: row[name] for name in problems}),
             f"{row['threshold']:g}",
-            row["step_map"],
-            row["sensitivity"],
+            *(str(row[name]) for name in rules),
             "–" if math.isnan(row["order"]) else f"{row['order']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
             _range(row, "relative_error"),
             _range(row, "nfe_ratio"),

@@ -82,9 +82,13 @@ def final_iterate(
     step = TrackedFunction("step_map", recurrence.step)
     state = recurrence.start.detach()
     step.learn(0, state)
+    differentiable = torch.is_grad_enabled() and (recurrence.start.requires_grad or bool(step.parameters))
     for k in range(steps):
-        record.append(state, None)
+        if differentiable:
+            record.append(state, None)
         state = step(k, state)
+    if not differentiable:
+        return position_of(step_map)(state)
     record.finish(steps, step.again)
     run = _Unrolled(step, record, state, backward_steps)
     attached: Tensor = _AttachIterate.apply(run, recurrence.start, *step.parameters)

@@ -276,27 +276,20 @@ class GMRES:
         for j in range(length):
             image = system.product(basis[j])
             before = _norm(image)
-            # Twice, because once leaves the basis orthogonal to single precision only.
-            for _ in range(2):
-                for i, vector in enumerate(basis):
-                    overlap = _dot(vector, image)
-                    columns[..., i, j] += overlap
-                    image = image - overlap.unsqueeze(-1) * vector
+            columns[..., : j + 1, j], image = _orthogonalised(image, basis)
             height = _norm(image)
-            exhausted = exhausted | (height <= rounding * before) | (j + 1 == residual.shape[-1])
+            broken = ~torch.isfinite(columns[..., : j + 1]).all(-1).all(-1) | ~torch.isfinite(height)
+            exhausted = exhausted | broken | (height <= rounding * before) | (j + 1 == residual.shape[-1])
             columns[..., j + 1, j] = torch.where(exhausted, 0.0, height)
-            small = columns[..., : j + 2, : j + 1]
-            if not bool(torch.isfinite(small).all()):
-                return torch.full_like(residual, math.nan), exhausted
-            target = start.unsqueeze(-1) * torch.eye(1, j + 2, dtype=start.dtype, device=start.device)[0]
-            weights = (torch.linalg.pinv(small) @ target.unsqueeze(-1)).squeeze(-1)
-            left = _norm(target - (small @ weights.unsqueeze(-1)).squeeze(-1))
+            # Those that hold non-finite numbers must not keep the others from their solution.
+            small = torch.where(broken[..., None, None], 0.0, columns[..., : j + 2, : j + 1])
+            weights, left = _least_squares(small, torch.where(broken, 0.0, start))
             if bool(((left <= goal / 2) | exhausted).all()):
                 break
             basis.append(torch.where(exhausted, 0.0, 1 / height).unsqueeze(-1) * image)
         update = sum(weights[..., i : i + 1] * basis[i] for i in range(j + 1))
         assert isinstance(update, Tensor)
-        return update, exhausted
+        return torch.where(broken.unsqueeze(-1), math.nan, update), exhausted
 
 
 @dataclass(frozen=True)
@@ -362,6 +355,26 @@ class NormalEquations:
         return _verified(system, solution, right, codes, tolerance)
 
 
+def _orthogonalised(image: Tensor, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the components of a vector along an orthonormal basis, shape (*batch, len(basis)), and what is left."""
+    components = image.new_zeros((*image.shape[:-1], len(basis)))
+    # Twice, because once leaves the basis orthogonal to half of the digits only.
+    for _ in range(2):
+        for index, vector in enumerate(basis):
+            overlap = _dot(vector, image)
+            components[..., index] += overlap
+            image = image - overlap.unsqueeze(-1) * vector
+    return components, image
+
+
+def _least_squares(matrix: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimise ‖matrix w - (first, 0, …, 0)‖; return w and the minimum."""
+    right = torch.zeros_like(matrix[..., 0])
+    right[..., 0] = first
+    weights = (torch.linalg.pinv(matrix) @ right.unsqueeze(-1)).squeeze(-1)
+    return weights, _norm(right - (matrix @ weights.unsqueeze(-1)).squeeze(-1))
+
+
 def _check(tolerance: float | None, max_iterations: int | None) -> None:
     if tolerance is not None:
         check_positive("tolerance", tolerance)
@@ -392,7 +405,7 @@ def _verified(system: LinearSystem, solution: Tensor, right: Tensor, codes: Tens
 
 
 def _finished(system: LinearSystem, solution: Tensor, codes: Tensor, residual: Tensor) -> LinearSolution:
-    usable = (codes == _CONVERGED) | (codes == LinearStatus.NOT_CONVERGED.code)
+    usable = torch.isin(codes, torch.tensor([status.code for status in LinearStatus if status.has_solution]).to(codes))
     return LinearSolution(torch.where(usable.unsqueeze(-1), solution, 0.0), codes, residual, system.products)
 
 

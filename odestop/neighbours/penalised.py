@@ -8,6 +8,7 @@ from torch import Tensor
 
 from odestop._validation import check_positive, check_state
 from odestop.objectives import CompositeObjective, Lasso, Objective
+from odestop.objectives.base import register_value
 
 
 class SquaredNormPenalty(CompositeObjective):
@@ -36,11 +37,13 @@ class SquaredNormPenalty(CompositeObjective):
     [0.6000000238418579, 0.20000000298023224]
     """
 
+    regularization: float | int | Tensor
+
     def __init__(self, smooth: Objective, regularization: float | int | Tensor) -> None:
         super().__init__(smooth)
         value = regularization.detach() if isinstance(regularization, Tensor) else torch.tensor(float(regularization))
         check_positive("regularization", float(value), allow_zero=True)
-        self.regularization = regularization
+        register_value(self, "regularization", regularization)
 
     def penalty(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Return ½ λ ‖x‖²."""

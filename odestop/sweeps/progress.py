@@ -37,8 +37,11 @@ def progress_bar(console: Console | None, name: str, cells: int, cost: float) ->
         task = progress.add_task(name, total=cost, cells=cells, done=0)
 
         def advance(done: int, cost: float) -> None:
-            so_far = progress.tasks[task].fields["done"]
-            progress.update(task, advance=cost, done=so_far + done)
+            finished = progress.tasks[task].fields["done"] + done
+            progress.update(task, advance=cost, done=finished)
+            if finished == cells:
+                # The costs need not add up to the last digit.
+                progress.update(task, completed=progress.tasks[task].total)
 
         yield advance
 

@@ -1,12 +1,13 @@
 """Every figure looks as it did: drawn from stored tables and compared with stored images.
 
-The tables in ``tables/`` are those of the experiments' scale ``"tiny"``.  After a change of a figure that is meant,
-look at it and renew the images by ``python -m tests.figures.test_images``; with ``--tables``, renew the tables first.
+The tables in ``tables/`` are those of the experiments' scale ``"tiny"``, or smaller.  After a change of a figure that is
+meant, look at it and renew the images by ``python -m tests.figures.test_images``; with ``--tables``, renew the tables first.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
-from experiments.catalogue import DRAWINGS, EXPERIMENTS
+from experiments.catalogue import EXPERIMENTS, Tables
+from figures import discrete_benchmark, tuning
 from odestop.comparison_grid import make_grid
 from odestop.plotting import comparison
 from odestop.plotting.style import styled
@@ -34,12 +36,31 @@ COMPARISON = {
 }
 
 
+FIGURES: dict[str, tuple[str, Callable[[Tables], Figure]]] = {
+    **{name: (key, draw) for key, value in EXPERIMENTS.items() for name, draw in value.drawings.items()},
+    "comparison": ("comparison", lambda tables: comparison.draw(tables["comparison"])),
+    "discrete_benchmark": (
+        "discrete_benchmark",
+        lambda tables: discrete_benchmark.draw(tables["discrete_benchmark"]),
+    ),
+    "tuning_heavy_ball": (
+        "tuning",
+        lambda tables: tuning.draw_heavy_ball(
+            tables["tuning_landscape"], tables["tuning_heavy_ball"], tables["tuning_optima"]
+        ),
+    ),
+    "tuning_adam": (
+        "tuning",
+        lambda tables: tuning.draw_adam(tables["tuning_adam"], tables["tuning_search"], tables["tuning_runs"]),
+    ),
+}
+"""Folder of the tables, and function of them, by the name of the figure."""
+
+
 def draw(name: str) -> Figure:
     """Draw a figure from the stored tables."""
-    if name == "comparison":
-        return comparison.draw(pd.read_csv(TABLES / "comparison.csv"))
-    (experiment,) = (key for key, value in EXPERIMENTS.items() if name in value.drawings)
-    return DRAWINGS[name]({path.stem: pd.read_csv(path) for path in sorted((TABLES / experiment).glob("*.csv"))})
+    folder, drawing = FIGURES[name]
+    return drawing({path.stem: pd.read_csv(path) for path in sorted((TABLES / folder).glob("*.csv"))})
 
 
 def save_image(name: str, path: Path) -> None:
@@ -49,10 +70,7 @@ def save_image(name: str, path: Path) -> None:
         figure.savefig(path, dpi=75, metadata={"Software": None})
 
 
-NAMES = ("comparison", *DRAWINGS)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_looks_as_it_did(name: str, tmp_path: Path) -> None:
     save_image(name, tmp_path / "drawn.png")
     difference = compare_images(str(IMAGES / f"{name}.png"), str(tmp_path / "drawn.png"), tol=TOLERANCE)
@@ -76,12 +94,14 @@ def renew_tables() -> None:
             path = TABLES / name / f"{table_name}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(path, index=False, float_format="%.6g")
-    Runner().run(make_grid(COMPARISON).sweep()).to_csv(TABLES / "comparison.csv", index=False, float_format="%.6g")
+    Runner().run(make_grid(COMPARISON).sweep()).to_csv(
+        TABLES / "comparison" / "comparison.csv", index=False, float_format="%.6g"
+    )
 
 
 if __name__ == "__main__":
     if "--tables" in sys.argv:
         renew_tables()
     IMAGES.mkdir(exist_ok=True)
-    for each in NAMES:
+    for each in FIGURES:
         save_image(each, IMAGES / f"{each}.png")

@@ -220,6 +220,12 @@ def test_batches_start_points_and_checkpoints() -> None:
     torch.testing.assert_close(gradients[0], total)
 
 
+def test_without_anything_to_differentiate_nothing_is_attached() -> None:
+    x = final_iterate(lambda k, x: 0.5 * x, torch.tensor([8.0]), 3, backward_steps=2)
+    assert x.tolist() == [1.0]
+    assert not x.requires_grad
+
+
 def test_a_direction_of_several_parameters() -> None:
     found = derivative_iterates(
         lambda theta: lambda k, x: theta[0] * x + theta[1],
