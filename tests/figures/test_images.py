@@ -1,7 +1,8 @@
 """Every figure looks as it did: drawn from stored tables and compared with stored images.
 
-The tables in ``tables/`` are those of the experiments' scale ``"tiny"``, or smaller.  After a change of a figure that is
-meant, look at it and renew the images by ``python -m tests.figures.test_images``; with ``--tables``, renew the tables first.
+The tables in ``tables/`` are those of the experiments' scale ``"tiny"``, or smaller.  After a change of a figure
+that is meant, look at it and renew the images by ``python -m tests.figures.test_images``; with ``--tables``, renew
+the tables first.
 """
 
 from __future__ import annotations
