@@ -78,12 +78,12 @@ class JudgedClaim:
 
 
 def judge(tables: Tables) -> list[JudgedClaim]:
-    """Test every claim on the tables of a run; those whose table is missing are not tested."""
-    return [_judge(claim, tables.get(claim.table)) for claim in CLAIMS]
+    """Test the claims about these tables; one whose table is too small to tell is not tested."""
+    return [_judge(claim, tables[claim.table]) for claim in CLAIMS if claim.table in tables]
 
 
-def _judge(claim: Claim, table: pd.DataFrame | None) -> JudgedClaim:
-    finding = Finding(None, "–") if table is None else claim.measure(table)
+def _judge(claim: Claim, table: pd.DataFrame) -> JudgedClaim:
+    finding = claim.measure(table)
     verdict = {True: Verdict.HOLDS, False: Verdict.FAILS, None: Verdict.NOT_TESTED}[finding.holds]
     return JudgedClaim(claim.identifier, claim.place, claim.statement, claim.test, verdict, finding.measured)
 

@@ -39,6 +39,6 @@ def draw(table: pd.DataFrame, orders: pd.DataFrame) -> Figure:
         anchor = rows[rows["step_size"] == first]["relative_error"].min() * 0.55
         for axes in figure.axes:
             slope_guide(axes, 1, anchor, (first, last))
-            axes.set_ylim(top=rows["relative_error"].max() * 5)
+            axes.set_ylim(top=rows["relative_error"].max() * 9)
             axes.legend(loc="upper left")
     return figure

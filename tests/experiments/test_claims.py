@@ -107,7 +107,7 @@ def test_the_difference_of_times_must_be_of_first_order(order: float, expected: 
 
 
 def test_a_claim_without_a_table_or_with_too_few_points_is_not_tested() -> None:
-    assert {claim.verdict for claim in judge({})} == {Verdict.NOT_TESTED}
+    assert judge({}) == []
     few = tables(gradient_errors().query("step_size > 0.2"))
     assert verdict(few, "theorem-2") == Verdict.NOT_TESTED
 
