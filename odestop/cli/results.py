@@ -30,9 +30,10 @@ def list_sweeps(store: _Path = _DEFAULT) -> None:
         sweeps = opened.sweeps()
     table = Table(title=Text(str(store)))
     for column in sweeps.columns:
-        table.add_column(str(column).replace("_", " "), overflow="fold")
+        table.add_column(str(column).removeprefix("git_"), overflow="fold")
     for row in sweeps.to_dict("records"):
-        row["seconds"] = f"{row['seconds']:.1f}"
+        row["seconds"] = f"{row['seconds']:.0f}"
+        row["date"] = row["date"][:16].replace("T", " ")
         row["git_commit"] = (row["git_commit"] or "–")[:8]
         table.add_row(*(Text(str(value)) for value in row.values()))
     Console(highlight=False).print(table)
