@@ -9,6 +9,8 @@ import torch
 import odestop
 from odestop import StoppingStatus
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 DOUBLE = {"dtype": torch.float64}
 
 

@@ -13,6 +13,8 @@ from odestop import continuous_stopping_time
 from odestop.comparison import compare_gradients
 from odestop.discrete import Euler, discrete_stopping_time
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
 CELL = Cell(dimension=10, matrix="stored", seed=0, threshold=1e-2, step_size=0.4, sensitivity="definition3")
 
 
