@@ -154,7 +154,29 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class ConjugateGradient:
+class _IterativeSolver:
+    """What the iterative solvers have in common: when they stop."""
+
+    tolerance: float | None = None
+    max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None:
+            check_positive("tolerance", self.tolerance)
+        if self.max_iterations is not None:
+            check_count("max_iterations", self.max_iterations)
+
+    def _limits(self, right: Float[Tensor, "*batch d"]) -> tuple[float, int]:
+        """Return the tolerance and the iterations, with their defaults for the dtype and the dimension."""
+        # Never fewer than a hundred: a bound that shrinks with d is zero for a single unknown.
+        return (
+            math.sqrt(torch.finfo(right.dtype).eps) if self.tolerance is None else self.tolerance,
+            max(10 * right.shape[-1], 100) if self.max_iterations is None else self.max_iterations,
+        )
+
+
+@dataclass(frozen=True)
+class ConjugateGradient(_IterativeSolver):
     """Conjugate gradient (Hestenes, Stiefel, 1952), for symmetric positive definite matrices.
 
     Parameters
@@ -176,15 +198,9 @@ class ConjugateGradient:
     'BREAKDOWN'
     """
 
-    tolerance: float | None = None
-    max_iterations: int | None = None
-
-    def __post_init__(self) -> None:
-        _check(self.tolerance, self.max_iterations)
-
     def solve(self, system: LinearSystem, right: Float[Tensor, "*batch d"]) -> LinearSolution:
         """Return the solution; a product per iteration, and one for the residual at the end."""
-        tolerance, iterations = _limits(self.tolerance, self.max_iterations, right)
+        tolerance, iterations = self._limits(right)
         rounding = right.shape[-1] * torch.finfo(right.dtype).eps
         solution, residual, direction = torch.zeros_like(right), right, right
         square, goal = _dot(right, right), tolerance * _norm(right)
@@ -213,7 +229,7 @@ class ConjugateGradient:
 
 
 @dataclass(frozen=True)
-class GMRES:
+class GMRES(_IterativeSolver):
     """Restarted GMRES (Saad, Schultz, 1986), for any non-singular matrix.
 
     Parameters
@@ -238,17 +254,15 @@ class GMRES:
     tensor([ 2., -1.])
     """
 
-    tolerance: float | None = None
-    max_iterations: int | None = None
     restart: int = 50
 
     def __post_init__(self) -> None:
-        _check(self.tolerance, self.max_iterations)
+        super().__post_init__()
         check_count("restart", self.restart)
 
     def solve(self, system: LinearSystem, right: Float[Tensor, "*batch d"]) -> LinearSolution:
         """Return the solution; a product per iteration, and one per cycle for the residual."""
-        tolerance, iterations = _limits(self.tolerance, self.max_iterations, right)
+        tolerance, iterations = self._limits(right)
         solution, residual, codes = torch.zeros_like(right), right, _start(right)
         taken = 0
         while taken < iterations and bool((codes == LinearStatus.NOT_CONVERGED.code).any()):
@@ -293,7 +307,7 @@ class GMRES:
 
 
 @dataclass(frozen=True)
-class NormalEquations:
+class NormalEquations(_IterativeSolver):
     """Conjugate gradient on AᵀA u = Aᵀb (CGLS), for matrices that are not symmetric; its memory is four vectors.
 
     It takes two products per iteration, and as many iterations as the square of the condition number asks for.
@@ -318,15 +332,9 @@ class NormalEquations:
     tensor([3., 1.])
     """
 
-    tolerance: float | None = None
-    max_iterations: int | None = None
-
-    def __post_init__(self) -> None:
-        _check(self.tolerance, self.max_iterations)
-
     def solve(self, system: LinearSystem, right: Float[Tensor, "*batch d"]) -> LinearSolution:
         """Return the solution; two products per iteration."""
-        tolerance, iterations = _limits(self.tolerance, self.max_iterations, right)
+        tolerance, iterations = self._limits(right)
         rounding = 100 * torch.finfo(right.dtype).eps
         solution, residual, codes = torch.zeros_like(right), right, _start(right)
         slope = system.transposed_product(residual)
@@ -373,22 +381,6 @@ def _least_squares(matrix: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     right[..., 0] = first
     weights = (torch.linalg.pinv(matrix) @ right.unsqueeze(-1)).squeeze(-1)
     return weights, _norm(right - (matrix @ weights.unsqueeze(-1)).squeeze(-1))
-
-
-def _check(tolerance: float | None, max_iterations: int | None) -> None:
-    if tolerance is not None:
-        check_positive("tolerance", tolerance)
-    if max_iterations is not None:
-        check_count("max_iterations", max_iterations)
-
-
-def _limits(tolerance: float | None, max_iterations: int | None, right: Tensor) -> tuple[float, int]:
-    """Return the tolerance and the iterations, with their defaults for the dtype and the dimension."""
-    # Never fewer than a hundred: a bound that shrinks with d is zero for a single unknown.
-    return (
-        math.sqrt(torch.finfo(right.dtype).eps) if tolerance is None else tolerance,
-        max(10 * right.shape[-1], 100) if max_iterations is None else max_iterations,
-    )
 
 
 def _start(right: Tensor) -> Tensor:
