@@ -152,32 +152,19 @@ class ComparisonGrid:
 
     def cells(self) -> list[ComparisonCell]:
         """Return the cells; those that share an ODE solve follow each other."""
+        same = {name: getattr(self, name) for name in ("x0", "dtype", "method", "rtol", "atol", "t_max", "max_steps")}
         cells = []
         for names in itertools.product(self.objective, self.dynamics, self.criterion):
+            code = source_digest(names)
             known = {parameter.name for entry in find_entries(*names) for parameter in entry.parameters}
             axes = [[(name, value) for value in values] for name, values in self.parameters if name in known]
-            for parameters, seed, threshold, step_map, step_size, sensitivity in itertools.product(
+            combinations = itertools.product(
                 itertools.product(*axes), self.seed, self.threshold, self.step_map, self.step_size, self.sensitivity
-            ):
-                cells.append(
-                    ComparisonCell(
-                        *names,
-                        parameters=parameters,
-                        seed=seed,
-                        threshold=threshold,
-                        step_map=step_map,
-                        step_size=step_size,
-                        sensitivity=sensitivity,
-                        x0=self.x0,
-                        dtype=self.dtype,
-                        method=self.method,
-                        rtol=self.rtol,
-                        atol=self.atol,
-                        t_max=self.t_max,
-                        max_steps=self.max_steps,
-                        code=source_digest(names),
-                    )
-                )
+            )
+            cells += [
+                ComparisonCell(*names, parameters, seed, threshold, step_map, step_size, rule, **same, code=code)
+                for parameters, seed, threshold, step_map, step_size, rule in combinations
+            ]
         return cells
 
     def sweep(self) -> Sweep:

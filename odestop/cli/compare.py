@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from odestop.cli.assignments import split_assignment
 from odestop.comparison_grid import (
     AXES,
     SENSITIVITIES,
@@ -28,8 +29,6 @@ from odestop.comparison_grid import (
     problem_in_words,
     summarize,
 )
-from odestop.plotting import comparison as figure
-from odestop.plotting.style import save
 from odestop.question import STEP_MAPS
 from odestop.registry import CRITERIA, DYNAMICS, OBJECTIVES
 from odestop.solvers import METHODS
@@ -187,9 +186,7 @@ def _values(grid: Path | None, assignments: list[str], options: dict[str, Any]) 
         if options[name] is not None:
             parameters[name] = options[name].split(",")
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not (name and equals):
-            raise ValueError(f"--set must be of the form name=values, got {assignment!r}")
+        name, text = split_assignment(assignment, "name=values")
         parameters[name] = text.split(",")
     return values | {"parameters": parameters}
 
@@ -226,6 +223,10 @@ def _range(row: dict[Any, Any], name: str) -> str:
 
 def _write(table: pd.DataFrame, grid: ComparisonGrid, output: Path, name: str, console: Console) -> list[Path]:
     """Write the table, what it was made with, and the figure if there is something to draw."""
+    # Other commands should not wait for matplotlib.
+    from odestop.plotting import comparison as figure
+    from odestop.plotting.style import save
+
     path = output / f"{name}.csv"
     table.to_csv(path, index=False)
     record = {

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import odestop
+from odestop.cli.assignments import split_assignment
 from odestop.question import (
     DTYPES,
     Answer,
@@ -109,9 +110,7 @@ def _values(assignments: Sequence[str], **options: float | int | None) -> dict[s
     """Gather the parameters given by an option of their own or, still as text, by ``--set``."""
     given: dict[str, float | int | str] = {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not (name and equals):
-            raise ValueError(f"--set must be of the form name=number, got {assignment!r}")
+        name, text = split_assignment(assignment, "name=number")
         if name in given:
             raise ValueError(f"{name} must be given once, got it twice")
         given[name] = text

@@ -331,7 +331,7 @@ def test_a_saved_optimizer_goes_on_bit_for_bit():
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
-    other.load_state_dict(torch.load(file))
+    other.load_state_dict(torch.load(file, weights_only=True))
     for own, call in ((optimizer, loss_function), (other, function)):
         for _ in range(8):
             own.step(closure_of(own, call))
