@@ -90,8 +90,11 @@ def slope_guide(axes: Axes, slope: float | int, value: float | int, span: tuple[
     rise = (last / first) ** abs(slope)
     ends = (value, value * rise) if slope > 0 else (value * rise, value)
     axes.plot(span, ends, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
-    height, side = (0.55**slope * ends[1], "top") if slope > 0 else (1.85 * ends[1], "bottom")
-    axes.text(last, height, f"slope ${slope:g}$", ha="right", va=side, color=GREY, fontsize=8)
+    # On the outer side of the line, which rises or falls away from what is written there.
+    place, offset, side = 0.6, (4, -3) if slope > 0 else (4, 3), "top" if slope > 0 else "bottom"
+    point = (first * (last / first) ** place, ends[0] * (ends[1] / ends[0]) ** place)
+    style = {"color": GREY, "fontsize": 8, "ha": "left", "va": side}
+    axes.annotate(f"slope ${slope:g}$", point, offset, textcoords="offset points", **style)
 
 
 def _width(panels: int) -> float:
