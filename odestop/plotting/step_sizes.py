@@ -93,8 +93,8 @@ def slope_guide(axes: Axes, slope: float | int, value: float | int, span: tuple[
     # On the outer side of the line, which rises or falls away from what is written there.
     place, offset, side = 0.6, (4, -3) if slope > 0 else (4, 3), "top" if slope > 0 else "bottom"
     point = (first * (last / first) ** place, ends[0] * (ends[1] / ends[0]) ** place)
-    style = {"color": GREY, "fontsize": 8, "ha": "left", "va": side}
-    axes.annotate(f"slope ${slope:g}$", point, offset, textcoords="offset points", **style)
+    label = f"slope ${slope:g}$"
+    axes.annotate(label, point, offset, textcoords="offset points", ha="left", va=side, color=GREY, fontsize=8)
 
 
 def _width(panels: int) -> float:
