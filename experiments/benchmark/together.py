@@ -1,4 +1,4 @@
-"""What batching and many thresholds save: ``python -m experiments.benchmark``.
+"""What batching and many thresholds save.
 
 Both sides of every comparison run in this process, in turn, on one thread; quoted are medians over the repetitions and
 the ratio of the medians, because single times on a shared machine mean little.
@@ -11,11 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -176,22 +173,3 @@ def as_json(comparisons: list[Comparison], scale: str) -> str:
         for row in comparisons
     ]
     return json.dumps({"rows": rows, "scale": scale, **provenance()}, indent=2)
-
-
-def main(
-    scale: Annotated[str, typer.Option(help="quick (about a minute) or full (about ten).")] = "quick",
-    output: Annotated[Path, typer.Option(help="Folder for benchmark.json.")] = Path("results"),
-) -> None:
-    """Measure what batching and many thresholds in one pass save."""
-    torch.set_num_threads(1)
-    console = Console()
-    comparisons = run(scale, console)
-    console.print(as_table(comparisons))
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / "benchmark.json"
-    path.write_text(as_json(comparisons, scale), encoding="utf-8")
-    console.print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,0 +1,88 @@
+"""``python -m experiments.benchmark``: T and ∇T against every peer, and together against one at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from experiments.benchmark import measurements, together
+from figures import benchmark as benchmark_figure
+from odestop.plotting.style import save
+from odestop.sweeps import Runner, provenance
+
+
+def main(
+    scale: Annotated[str, typer.Option(help="quick (minutes) or full (about an hour).")] = "quick",
+    output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
+) -> None:
+    """Measure T and its gradient side by side with torchdiffeq, scipy and, where it is installed, diffrax.
+
+    diffrax and jax are the extra "bench".
+    """
+    if scale not in together.BATCHES:
+        raise typer.BadParameter(f"scale must be quick or full, got {scale!r}")
+    torch.set_num_threads(1)
+    console = Console()
+    output.mkdir(parents=True, exist_ok=True)
+    tables = measurements.run(scale, Runner(console=console))
+    for name, table in tables.items():
+        table.to_csv(output / f"{name}.csv", index=False)
+    console.print(as_table(tables["benchmark_ratios"]))
+    save(benchmark_figure.draw(tables["benchmark"]), output / "benchmark")
+    comparisons = together.run(scale, console)
+    console.print(together.as_table(comparisons))
+    (output / "benchmark_together.json").write_text(together.as_json(comparisons, scale), encoding="utf-8")
+    record = {"scale": scale, "threads": 1, **provenance()}
+    (output / "benchmark.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    console.print(f"wrote benchmark tables and figures to {output}")
+
+
+def as_table(rows: pd.DataFrame) -> Table:
+    """The peers at equal accuracy, for reading."""
+    title = f"T to {measurements.TIME_ERROR:.0e} and ∇T to {measurements.GRADIENT_ERROR:.0e}: times as multiples"
+    table = Table(title=f"{title} of the fastest way of odestop (float64, one thread)")
+    headings = (
+        "case",
+        "peer",
+        "rtol",
+        "evaluations",
+        "VJPs",
+        "seconds",
+        "first call",
+        "MB",
+        "floor / time",
+        "multiple",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("case", "peer") else "right")
+    for case, of_case in rows.groupby("case", sort=False):
+        table.add_section()
+        for number, (_, row) in enumerate(of_case.iterrows()):
+            table.add_row(
+                str(case) if number == 0 else "",
+                row["peer"],
+                f"{row['tolerance']:.0e}",
+                f"{row['evaluations']:.0f}",
+                _or_dash(row["pullbacks"], "{:.0f}"),
+                f"{row['answer_seconds']:.3g}",
+                f"{row['first_seconds']:.3g}",
+                _or_dash(row["peak_bytes"] / 1e6, "{:.3g}"),
+                _or_dash(row["floor_seconds"] / row["answer_seconds"], "{:.2f}"),
+                f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
+            )
+    return table
+
+
+def _or_dash(number: float, form: str) -> str:
+    return "–" if pd.isna(number) else form.format(number)
+
+
+if __name__ == "__main__":
+    typer.run(main)

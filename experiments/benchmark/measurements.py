@@ -1,0 +1,216 @@
+"""Every peer on every case, at several tolerances: errors, counts, memory and times; and who wins at equal accuracy.
+
+Times are taken in rounds through all cells, every second round backward, on one thread; ratios are formed within a
+round, where both sides met the same load, and their median is quoted with the smallest and the largest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
+
+from experiments.benchmark.cases import LEARNED, SCHEDULE, Case, pose, reference
+from experiments.benchmark.diffrax_peer import Diffrax
+from experiments.benchmark.peers import Odestop, Peer, Scipy, Torchdiffeq
+from experiments.peak_memory import PeakMemory
+from odestop.comparison import relative_error
+from odestop.sweeps import Record, Runner, Sweep
+
+TIME_ERROR, GRADIENT_ERROR = 1e-6, 1e-5
+"""The relative errors of T and ∇T at which peers are compared."""
+
+_ALL: tuple[Peer, ...] = (
+    Odestop("dopri5"),
+    Odestop("tsit5"),
+    Torchdiffeq(tuned=False),
+    Torchdiffeq(tuned=True),
+    Diffrax(),
+    Scipy(),
+)
+PEERS = {peer.name: peer for peer in _ALL}
+
+_FLOOR_SECONDS = 0.3
+
+
+def described(case: Case) -> dict[str, object]:
+    """Return a case in words and its fields."""
+    return {"case": case.in_words, **asdict(case)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A peer on a case at a tolerance.  Round 0 counts and compiles, the others measure time."""
+
+    case: Case
+    peer: str
+    tolerance: float
+    round: int
+
+    @property
+    def described(self) -> dict[str, object]:
+        """Return the fields of the case beside the others."""
+        return {**described(self.case), "peer": self.peer, "tolerance": self.tolerance, "round": self.round}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cases, tolerances and rounds of a scale."""
+
+    cases: tuple[Case, ...]
+    tolerances: tuple[float, ...]
+    rounds: int
+
+    def cells(self) -> list[Cell]:
+        """Return the cells of all rounds."""
+        ways = [
+            (case, name, tolerance)
+            for case in self.cases
+            for tolerance in self.tolerances
+            for name, peer in PEERS.items()
+            if peer.accepts(case)
+        ]
+        rounds = [ways if number % 2 == 0 else ways[::-1] for number in range(self.rounds + 1)]
+        return [Cell(*way, number) for number, ordered in enumerate(rounds) for way in ordered]
+
+
+GRIDS = {
+    "tiny": Grid((Case(2, 10.0, parameters=SCHEDULE),), (1e-8,), 1),
+    "quick": Grid(
+        (
+            Case(2, 1e2),
+            Case(100, 1e2),
+            Case(100, 1e2, parameters=SCHEDULE),
+            Case(100, 1e2, batch=8),
+            Case(100, 1e3),
+            Case(1000, 1e2),
+        ),
+        (1e-4, 1e-6, 1e-8),
+        3,
+    ),
+    "full": Grid(
+        (
+            *(Case(dimension, 1e2, parameters=count) for dimension in (2, 100, 1000) for count in (LEARNED, SCHEDULE)),
+            *(Case(100, condition_number) for condition_number in (1e3, 1e4, 1e5)),
+            *(Case(100, 1e2, batch) for batch in (32, 256)),
+            Case(10_000, 1e2),
+        ),
+        (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9),
+        3,
+    ),
+}
+
+
+def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
+    """Run a scale.
+
+    Parameters
+    ----------
+    scale
+        ``"quick"``, ``"full"``, or ``"tiny"`` for a test of the machinery.
+    runner
+        Runs the cells.
+
+    Returns
+    -------
+    dict
+        ``benchmark``: one row per case, peer and tolerance, with the relative errors of T and ∇T, evaluations,
+        pull-backs, ``first_seconds`` (the first call), ``answer_seconds`` (median, T and ∇T), ``peak_bytes`` of
+        PyTorch's tensors, and ``floor_seconds``, what the evaluations and pull-backs take by themselves; nan where
+        unknown.
+        ``benchmark_ratios``: per case, every peer at its fastest tolerance that is accurate enough, with its time as a
+        multiple of the fastest way of this package (median, smallest and largest over the rounds).
+    """
+    grid = GRIDS[scale]
+    rows = runner.run(Sweep("benchmark", grid.cells(), measure, describe=lambda cell: cell.described, alone=True))
+    floors = runner.run(Sweep("floor of the benchmark", grid.cases, bare_costs, describe=described, alone=True))
+    table = with_floor(summarize(rows), floors)
+    return {"benchmark": table, "benchmark_ratios": ratios(rows, table)}
+
+
+def measure(cell: Cell) -> Record:
+    """Ask a peer once: count, or take the time."""
+    exact_time, exact_gradient = reference(cell.case)
+    peer, record = PEERS[cell.peer], {"peak_bytes": math.nan, "answer_seconds": math.nan, "first_seconds": math.nan}
+    start = time.perf_counter()
+    if cell.round == 0:
+        answer = peer.answer(cell.case, cell.tolerance)
+        record["first_seconds"] = time.perf_counter() - start
+        if not isinstance(peer, Diffrax | Scipy):
+            with PeakMemory() as memory:
+                peer.answer(cell.case, cell.tolerance)
+            record["peak_bytes"] = memory.peak_bytes
+    else:
+        answer = peer.answer(cell.case, cell.tolerance)
+        record["answer_seconds"] = time.perf_counter() - start
+    return record | {
+        "time_error": relative_error(answer.time, exact_time),
+        "gradient_error": relative_error(answer.gradient, exact_gradient),
+        "evaluations": answer.evaluations,
+        "pullbacks": answer.pullbacks,
+    }
+
+
+def bare_costs(case: Case) -> Record:
+    """Return the seconds of one evaluation of the dynamics, and of one with its pull-back, for the whole batch."""
+    problem = pose(case)
+    t, x = torch.zeros(case.batch, 1, dtype=torch.float64), problem.x0.clone().requires_grad_()
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            problem.dynamics(t, x)
+
+    def pull_back() -> None:
+        torch.autograd.grad(problem.dynamics(t, x), (x, *problem.parameters), torch.ones_like(x))
+
+    return {"evaluation_seconds": _median_seconds(evaluate), "pullback_seconds": _median_seconds(pull_back)}
+
+
+def _median_seconds(call: Callable[[], None]) -> float:
+    seconds: list[float] = []
+    while sum(seconds) < _FLOOR_SECONDS or len(seconds) < 5:
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+KEYS = ["case", "peer", "tolerance"]
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per case, peer and tolerance, with the median time over the rounds."""
+    counted = rows[rows["round"] == 0].drop(columns=["round", "seconds", "answer_seconds"])
+    timed = rows[rows["round"] > 0].groupby(KEYS, sort=False)["answer_seconds"].median()
+    return counted.join(timed, on=KEYS).reset_index(drop=True)
+
+
+def with_floor(table: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
+    """Add what the evaluations and pull-backs of a row take by themselves."""
+    merged = table.merge(floors[["case", "evaluation_seconds", "pullback_seconds"]], on="case", how="left")
+    floor = merged["evaluations"] * merged["evaluation_seconds"] + merged["pullbacks"] * merged["pullback_seconds"]
+    # The peers that are not written in PyTorch have evaluations of their own.
+    ours = merged["peer"].str.startswith("odestop")
+    return table.assign(floor_seconds=floor.where(ours))
+
+
+def ratios(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return each peer's fastest accurate way on every case, as a multiple of the fastest of this package."""
+    accurate = table[(table["time_error"] <= TIME_ERROR) & (table["gradient_error"] <= GRADIENT_ERROR)]
+    best = accurate.sort_values("answer_seconds").drop_duplicates(["case", "peer"])
+    ours = best[best["peer"].str.startswith("odestop")].drop_duplicates("case")
+    timed = rows.loc[rows["round"] > 0, [*KEYS, "round", "answer_seconds"]]
+    yardstick = ours[KEYS].merge(timed, on=KEYS).drop(columns="tolerance")
+    both = best[KEYS].merge(timed, on=KEYS).merge(yardstick, on=["case", "round"], suffixes=("", "_against"))
+    both["ratio"] = both["answer_seconds"] / both["answer_seconds_against"]
+    grouped = both.groupby([*KEYS, "peer_against"], sort=False)["ratio"]
+    spread = grouped.agg(ratio="median", ratio_low="min", ratio_high="max").reset_index()
+    order = {case: number for number, case in enumerate(dict.fromkeys(table["case"]))}
+    return table.merge(spread, on=KEYS).sort_values(
+        ["case", "ratio"], key=lambda column: column.map(order) if column.name == "case" else column, ignore_index=True
+    )
