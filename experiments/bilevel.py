@@ -283,6 +283,6 @@ def _halves(count: int) -> tuple[Tensor, Tensor]:
     return order[: count // 2], order[count // 2 :]
 
 
-def _known(smoothness: float | None) -> float:
-    assert smoothness is not None
+def _known(smoothness: float | Tensor | None) -> float:
+    assert isinstance(smoothness, float)
     return smoothness

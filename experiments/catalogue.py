@@ -18,6 +18,7 @@ from experiments import (
     dynamics_gallery,
     figure_1,
     gradient_error,
+    learning_to_optimize,
     neural_network,
     online_adaptation,
     real_data,
@@ -31,7 +32,8 @@ from figures import bilevel as bilevel_figure
 from figures import derivative_iterates as derivative_iterates_figure
 from figures import dissipation as dissipation_figure
 from figures import dynamics_gallery as dynamics_gallery_figure
-from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_5a, figure_5b
+from figures import figure_1a, figure_1b, figure_2a, figure_2b, figure_3, figure_5a, figure_5b
+from figures import learned_flow as learned_flow_figure
 from figures import neural_network as neural_network_figure
 from figures import online_adaptation as online_adaptation_figure
 from figures import real_data as real_data_figure
@@ -54,11 +56,26 @@ class Experiment:
         The grids behind a scale, for the record.
     drawings
         Figures by name, each a function of the tables.
+    scales
+        What it can be run at.
     """
 
     run: Callable[[str, Runner], dict[str, pd.DataFrame]]
     parameters: Callable[[str], dict[str, Any]]
     drawings: dict[str, Callable[[Tables], Figure]] = field(default_factory=dict)
+    scales: tuple[str, ...] = ("tiny", "quick", "paper")
+
+
+def _draw_figure_3(tables: Tables, test_set: str) -> Figure:
+    counts = tables["learning_to_optimize"]
+    dimension = counts["dimension"].agg({"smaller": "min", "larger": "max"}[test_set])
+    return figure_3.draw(
+        tables["learning_to_optimize_curves"],
+        counts,
+        int(dimension),
+        learning_to_optimize.THRESHOLD,
+        learning_to_optimize.LEVEL_OF_F,
+    )
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -221,6 +238,30 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
         },
     ),
+    "learning_to_optimize": Experiment(
+        learning_to_optimize.run,
+        lambda scale: {
+            "problems": "logistic regression of odestop.l2o.problems.LogisticProblems, with its defaults",
+            "test_seed": learning_to_optimize.TEST_SEED,
+            "larger_test_set": f"{learning_to_optimize.LARGER} times the dimension and the samples",
+            "x0": "zeros",
+            **asdict(learning_to_optimize.SCALES[scale]),
+        },
+        {
+            "figure_3a": lambda tables: _draw_figure_3(tables, "smaller"),
+            "figure_3b": lambda tables: _draw_figure_3(tables, "larger"),
+            "learning_to_optimize_ablation": lambda tables: figure_3.draw_ablation(
+                tables["learning_to_optimize_ablation"],
+                int(tables["learning_to_optimize_ablation"]["dimension"].min()),
+                learning_to_optimize.LEVEL_OF_F,
+                int(tables["learning_to_optimize_curves"]["iteration"].max()),
+            ),
+            "learned_flow": lambda tables: learned_flow_figure.draw(
+                tables["learned_flow"], tables["learned_flow_coefficients"]
+            ),
+        },
+        tuple(learning_to_optimize.SCALES),
+    ),
     "neural_network": Experiment(
         neural_network.run,
         lambda scale: {
@@ -287,6 +328,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "beyond": tuple(EXPERIMENTS["beyond_quadratics"].drawings),
     "cost": tuple(EXPERIMENTS["accuracy_and_cost"].drawings),
     "limits": tuple(EXPERIMENTS["where_it_breaks"].drawings),
+    "fig3": tuple(EXPERIMENTS["learning_to_optimize"].drawings),
     "fig4": tuple(EXPERIMENTS["online_adaptation"].drawings),
     "network": tuple(EXPERIMENTS["neural_network"].drawings),
     "iterates": tuple(EXPERIMENTS["derivative_iterates"].drawings),

@@ -220,7 +220,7 @@ def _data(problem: str) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=2)
 def _smoothness(problem: str) -> float:
     smoothness = make_objective(problem, 0.0).smooth.smoothness
-    assert smoothness is not None
+    assert isinstance(smoothness, float)
     return smoothness
 
 

@@ -445,7 +445,7 @@ def report(history: History, minimum: float) -> Record:
 
 def _smoothness(objective: SmoothSupportVectorMachine) -> float:
     """Return L."""
-    if objective.smoothness is None:
+    if not isinstance(objective.smoothness, float):
         raise ValueError("the smoothness of the objective must be known")
     return objective.smoothness
 

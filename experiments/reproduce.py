@@ -19,8 +19,6 @@ from experiments.claims import JudgedClaim, Verdict, as_markdown, judge
 from odestop.plotting.style import save
 from odestop.sweeps import Runner
 
-SCALES = ("tiny", "quick", "paper")
-
 
 def reproduce(targets: Sequence[str], scale: str, output: Path, runner: Runner) -> list[Path]:
     """Run what the targets need and write figures, data, parameters and claims.
@@ -31,7 +29,8 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, runner: Runner) 
         Any of `TARGETS`; ``all`` is what the claims about the paper rest on, with the verification of Theorem 1 and
         Proposition 1.
     scale
-        ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery.
+        ``"quick"`` (minutes), ``"paper"`` (the paper's grid), or ``"tiny"`` for a test of the machinery; `Experiment`
+        knows which ones it has.
     output
         Folder to write to; it is made.
     runner
@@ -45,17 +44,18 @@ def reproduce(targets: Sequence[str], scale: str, output: Path, runner: Runner) 
     Raises
     ------
     ValueError
-        For a target or a scale that does not exist.
+        For a target that does not exist, or a scale that an experiment does not have.
     """
     for target in targets:
         _check("target", target, TARGETS)
-    _check("scale", scale, SCALES)
     console = runner.console or Console(quiet=True)
     start = time.perf_counter()
     wanted = list(dict.fromkeys(name for target in targets for name in TARGETS[target]))
     needed = {name for name, experiment in EXPERIMENTS.items() if not experiment.drawings.keys().isdisjoint(wanted)}
     if "all" in targets:
         needed.update(OF_THE_PAPER)
+    for name in needed:
+        _check(f"scale of {name}", scale, EXPERIMENTS[name].scales)
     output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     tables: dict[str, pd.DataFrame] = {}

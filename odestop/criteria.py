@@ -120,8 +120,10 @@ class SquaredGradientMapping(nn.Module):
         self.objective = check_composite(objective)
         if step is None:
             smoothness = objective.smooth.smoothness
-            if not smoothness:
-                raise ValueError(f"step must be given for {type(objective).__name__}, whose smoothness is unknown")
+            if isinstance(smoothness, Tensor) or not smoothness:
+                raise ValueError(
+                    f"step must be given for {type(objective).__name__}, whose smoothness is not one known number"
+                )
             step = 1 / smoothness
         self.step = check_positive("step", step)
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import odestop
-from odestop.cli import compare, data, listing, reproduce, results, solve
+from odestop.cli import compare, data, explore, listing, reproduce, results, solve, train
 
 # Typer does not export the class of all mistakes in using a command.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -67,6 +67,8 @@ def _odestop(
 
 app.command("solve", epilog=solve.EPILOG)(solve.solve)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("explore", epilog=explore.EPILOG)(explore.explore)
+app.command("train", epilog=train.EPILOG)(train.train)
 app.command("list")(listing.list_entries)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(results.app, name="results")

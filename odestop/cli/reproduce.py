@@ -33,6 +33,7 @@ class Target(StrEnum):
     LIMITS = "limits"
     ITERATES = "iterates"
     BILEVEL = "bilevel"
+    FIGURE_3 = "fig3"
     FIGURE_4 = "fig4"
     NETWORK = "network"
     ALL = "all"
@@ -42,13 +43,15 @@ class Scale(StrEnum):
     """How large the grids are."""
 
     QUICK = "quick"
+    MIDDLE = "middle"
     PAPER = "paper"
 
 
 def reproduce(
     target: Annotated[Target, typer.Argument(help="What to reproduce; all is all from fig1 to orders.")] = Target.ALL,
     scale: Annotated[
-        Scale, typer.Option(help="quick: d up to 1000, minutes; paper: the paper's grid up to d = 10000.")
+        Scale,
+        typer.Option(help="quick: d up to 1000, minutes; paper: the paper's grid up to d = 10000; middle: fig3 alone."),
     ] = Scale.QUICK,
     output: Annotated[Path, typer.Option(help="Folder for figures, data and claims.")] = Path("results"),
     workers: Annotated[

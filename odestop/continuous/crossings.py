@@ -12,7 +12,7 @@ from torch import Tensor
 
 from odestop.continuous.problem import StoppingProblem, to_host
 from odestop.continuous.root_finding import dip_below_zero
-from odestop.solvers import RungeKutta, Step
+from odestop.solvers import OneStepMethod, Step
 
 Array = np.ndarray
 
@@ -80,7 +80,7 @@ class CrossingLog:
         ε, shape (n, levels).
     """
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, thresholds: Array) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, thresholds: Array) -> None:
         self._problem, self._solver, self._thresholds = problem, solver, thresholds
         self.crossings: list[Crossing | None] = [None] * thresholds.shape[1]
         n = len(thresholds)
@@ -209,4 +209,5 @@ def _merge_steps(problem: StoppingProblem, rows: Array, new: Step, old: Step) ->
         error=merged("error"),
         step_size=torch.where(mask, new.step_size, old.step_size),
         slopes=tuple(torch.where(wide, a, b) for a, b in zip(new.slopes, old.slopes, strict=True)),
+        stages=np.where(rows, new.stages, old.stages),
     )

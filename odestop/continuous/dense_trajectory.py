@@ -11,7 +11,7 @@ from torch import Tensor
 
 from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.problem import StoppingProblem
-from odestop.solvers import DenseOutput, RungeKutta
+from odestop.solvers import DenseOutput, HermiteOutput, OneStepMethod
 
 Array = np.ndarray
 
@@ -42,7 +42,7 @@ class DenseTrajectory:
     (torch.Size([3, 1]), True)
     """
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve) -> None:
         self._problem, self._solver, self._solve = problem, solver, solve
         self._versions = self._parameter_versions()
 
@@ -120,7 +120,8 @@ class DenseTrajectory:
         problem, rows = self._problem, np.arange(index.size)
         start_time, size = self._record.start_time[index, rows], self._record.step_size[index, rows]
         state, t = self._starts(index), problem.to_device(start_time)
-        step = self._solver.step(problem.field_again, t, state, problem.to_device(size), problem.field_again(t, state))
+        h, stages = problem.to_device(size), self._record.stages[index, rows]
+        step = self._solver.step(problem.field_again, t, state, h, problem.field_again(t, state), stages)
         return Segment(problem, index, start_time, size, self._solver.dense_output(step))
 
     def _starts(self, index: Array) -> Tensor:
@@ -136,8 +137,10 @@ class DenseTrajectory:
         solve, n = self._solve, self._solve.accepted.size
         complete = np.isfinite(solve.time).all(axis=1)
         last_time = np.where(np.isfinite(solve.time), solve.time, -np.inf).max(axis=1)
-        start_time = np.stack([*(start_time for start_time, _ in solve.steps.times), self.start_times])
-        size = np.stack([*(step_size for _, step_size in solve.steps.times), np.zeros(n)])
+        times = solve.steps.times
+        start_time = np.stack([*(start_time for start_time, _, _ in times), self.start_times])
+        size = np.stack([*(step_size for _, step_size, _ in times), np.zeros(n)])
+        stages = np.stack([*(stages for _, _, stages in times), np.full(n, self._solver.fewest_stages)])
         last_start = self._problem.initial_state.detach()
         for event in solve.events:
             if event is None:
@@ -145,8 +148,9 @@ class DenseTrajectory:
             rows = event.rows & complete & (event.time == last_time)
             start_time[-1] = np.where(rows, event.start_time, start_time[-1])
             size[-1] = np.where(rows, event.step_size, size[-1])
+            stages[-1] = np.where(rows, event.stages, stages[-1])
             last_start = torch.where(self._problem.row_mask(rows).unsqueeze(-1), event.start, last_start)
-        return _Record(start_time, size, last_start)
+        return _Record(start_time, size, stages, last_start)
 
     def _check_range(self, times: Array) -> None:
         low, high = self.start_times.min(), self.end_times.max()
@@ -161,10 +165,11 @@ class DenseTrajectory:
 
 @dataclass(frozen=True)
 class _Record:
-    """Every step of every trajectory, start times and sizes of shape (steps, n); size zero where it did not take it."""
+    """Every step of every trajectory, all of shape (steps, n); size zero where it did not take it."""
 
     start_time: Array
     step_size: Array
+    stages: Array
     last_start: Tensor
 
 
@@ -176,7 +181,7 @@ class Segment:
     index: Array
     start_time: Array
     step_size: Array
-    dense: DenseOutput
+    dense: DenseOutput | HermiteOutput
 
     def state(self, time: Array) -> Tensor:
         """State at each trajectory's ``time`` inside its step, shape (n,)."""

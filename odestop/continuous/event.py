@@ -16,7 +16,7 @@ from torch import Tensor
 from odestop.continuous.crossings import Crossing
 from odestop.continuous.problem import StoppingProblem, to_host
 from odestop.continuous.root_finding import bracketed_root
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 
 Array = np.ndarray
 
@@ -38,6 +38,8 @@ class Event:
         States at the start of the last step and at the event, shape (*batch, d).
     start_time, step_size
         t_k and h' = T - t_k, shape (n,).
+    stages
+        Stages of the last step: those of the longer step that it replaces, shape (n,).
     rate
         dJ/dt = ∇J·F + ∂J/∂t at the event, shape (n,).
     tangential
@@ -50,6 +52,7 @@ class Event:
     end: Tensor
     start_time: Array
     step_size: Array
+    stages: Array
     rate: Array
     tangential: Array
 
@@ -59,7 +62,7 @@ class Event:
         return self.start_time + self.step_size
 
 
-def locate_event(problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, level: int) -> Event:
+def locate_event(problem: StoppingProblem, solver: OneStepMethod, crossing: Crossing, level: int) -> Event:
     """Locate the events of one level."""
     search = _Search(problem, solver, crossing, level)
     event = search.settled(search.on_dense_output())
@@ -71,7 +74,7 @@ def locate_event(problem: StoppingProblem, solver: RungeKutta, crossing: Crossin
 class _Search:
     """The two stages of `locate_event`."""
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, crossing: Crossing, level: int) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, crossing: Crossing, level: int) -> None:
         self.problem, self.solver, self.crossing = problem, solver, crossing
         self.threshold, self.orientation = problem.threshold[..., level], problem.orientation[:, level]
         self.rows = crossing.rows
@@ -103,7 +106,9 @@ class _Search:
     def retake(self, h: Array) -> tuple[Tensor, Array]:
         """State and gap at the end of the step with size h."""
         step, h_tensor = self.crossing.step, self.problem.to_device(h)
-        end, _ = self.solver.advance(self.problem.field, self.start_time, step.start, h_tensor, step.slopes[0])
+        end, _ = self.solver.advance(
+            self.problem.field, self.start_time, step.start, h_tensor, step.slopes[0], step.stages
+        )
         return end, self.gap(h_tensor, end)
 
     def slope(self, h: Array) -> Array:
@@ -127,20 +132,25 @@ class _Search:
         h = problem.rounded(guess)
         end, gap = self.retake(h)
         best_h, best_gap, best_end = h, np.abs(gap), end
-        slope = self.slope(h)
+        slope, stalled = self.slope(h), ~rows
         for _ in range(_SETTLING_ROUNDS):
             low, high = np.where(gap > 0, h, low), np.where(gap > 0, high, h)
             proposal = problem.rounded(_inside(h, gap, slope, low, high))
-            if np.all((proposal == h) | (best_gap <= problem.resolution) | ~rows):
+            if np.all((proposal == h) | (best_gap <= problem.resolution) | stalled):
                 break
             previous_h, previous_gap, h = h, gap, np.where(rows, proposal, 0.0)
             end, gap = self.retake(h)
+            # A secant iteration this close that does not halve the gap has arrived at the rounding of J.
+            stalled |= (best_gap <= problem.resolution**0.5) & (np.abs(gap) > 0.5 * best_gap)
             better = rows & (np.abs(gap) < best_gap)
             best_end = torch.where(problem.row_mask(better).unsqueeze(-1), end, best_end)
             best_h, best_gap = np.where(better, h, best_h), np.where(better, np.abs(gap), best_gap)
             slope = _secant(slope, h - previous_h, gap - previous_gap, problem.resolution)
         crossing, unknown = self.crossing, np.full_like(best_h, np.nan)
-        return Event(rows, crossing.index, crossing.step.start, best_end, crossing.start_time, best_h, unknown, ~rows)
+        step = crossing.step
+        return Event(
+            rows, crossing.index, step.start, best_end, crossing.start_time, best_h, step.stages, unknown, ~rows
+        )
 
 
 def _inside(h: Array, gap: Array, slope: Array, low: Array, high: Array) -> Array:

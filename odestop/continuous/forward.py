@@ -17,7 +17,7 @@ from odestop.continuous.event import Event, locate_event
 from odestop.continuous.problem import StoppingProblem, scatter, select, to_host
 from odestop.continuous.rest import RestDetector
 from odestop.continuous.step_record import StepRecord
-from odestop.solvers import RungeKutta, SpectralRadius, Step
+from odestop.solvers import OneStepMethod, SpectralRadius, Step
 from odestop.solvers.step_control import first_step_size, trial_step_size
 from odestop.status import StoppingStatus
 
@@ -88,7 +88,7 @@ class ForwardSolve:
     settings: SolveSettings
 
 
-def solve_forward(problem: StoppingProblem, solver: RungeKutta, settings: SolveSettings) -> ForwardSolve:
+def solve_forward(problem: StoppingProblem, solver: OneStepMethod, settings: SolveSettings) -> ForwardSolve:
     """Integrate every trajectory of ``problem`` until its last event, its horizon, or what keeps it from going on."""
     integration = _Integration(problem, solver, settings)
     integration.start()
@@ -103,7 +103,7 @@ def solve_forward(problem: StoppingProblem, solver: RungeKutta, settings: SolveS
 class _Integration:
     """Mutable state of `solve_forward`."""
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, settings: SolveSettings) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, settings: SolveSettings) -> None:
         self.problem, self.solver, self.settings = problem, solver, settings
         self.x = problem.initial_state.detach()
         (self.t,) = to_host(problem.t0)
@@ -145,7 +145,7 @@ class _Integration:
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
         self.finish(self.problem.orientation * self.gaps() <= 0.0, StoppingStatus.ALREADY_SATISFIED)
         self.rest = RestDetector(self.problem, self.settings.atol, self.value)
-        self.radius = np.zeros_like(self.t)
+        self.radius, self.evaluated_since = np.zeros_like(self.t), 0
         if self.solver.fixed_step_size is not None:
             self.h = np.full_like(self.t, self.solver.fixed_step_size)
         elif self.active.any():
@@ -162,7 +162,7 @@ class _Integration:
         ahead = torch.addcmul(self.x, h.unsqueeze(-1), self.slope)
         change = (self.problem.field(t + h, ahead) - self.slope) / scale
         curvature_size = to_host(_rms(change))[0] / trial
-        return first_step_size(slope_size, curvature_size, trial, self.solver.tableau.error_order)
+        return first_step_size(slope_size, curvature_size, trial, self.solver.error_order)
 
     def _scale(self, x: Tensor, end: Tensor) -> Tensor:
         return self.settings.atol + self.settings.rtol * torch.maximum(x.abs(), end.abs())
@@ -170,7 +170,7 @@ class _Integration:
     def _cap(self) -> Array:
         """Largest step that keeps the stiffest mode decaying."""
         with np.errstate(divide="ignore"):
-            return self.solver.stability_fraction * self.solver.tableau.stability_limit / self.radius
+            return self.solver.stability_fraction * self.solver.stability_limit / self.radius
 
     def attempt_step(self) -> None:
         """Attempt one step in every running trajectory, and draw the consequences."""
@@ -202,12 +202,14 @@ class _Integration:
         """One step of every trajectory and J at its end; only the running ones are evaluated where that pays."""
         problem = self.problem
         t, h_tensor = problem.to_device(self.t), problem.to_device(h)
+        stages = self.solver.stages_for(h, self.radius)
         if not problem.worth_selecting(self.active):
-            step = self.solver.step(problem.field, t, self.x, h_tensor, self.slope)
+            step = self.solver.step(problem.field, t, self.x, h_tensor, self.slope, stages)
             return step, problem.criterion(t + h_tensor, step.end)
         rows = torch.from_numpy(np.flatnonzero(self.active)).to(self.x.device)
         t, h_rows = t.reshape(-1)[rows], h_tensor.reshape(-1)[rows]
-        part = self.solver.step(problem.field, t, select(self.x, rows), h_rows, select(self.slope, rows))
+        own = stages[self.active]
+        part = self.solver.step(problem.field, t, select(self.x, rows), h_rows, select(self.slope, rows), own)
         still = torch.zeros_like(self.x)
         step = Step(
             start=self.x,
@@ -216,6 +218,8 @@ class _Integration:
             error=scatter(part.error, rows, still),
             step_size=h_tensor,
             slopes=tuple(scatter(slope, rows, still) for slope in part.slopes),
+            stages=stages,
+            slope_error=None if part.slope_error is None else scatter(part.slope_error, rows, still),
         )
         ends = problem.criterion(t + h_rows, part.end)
         return step, problem.to_device(self.value).reshape(-1).index_copy(0, rows, ends).reshape(problem.batch)
@@ -226,15 +230,16 @@ class _Integration:
         value, state_error, error, slope, size, displacement = to_host(
             value_tensor,
             _rms(step.error / self._scale(step.start, step.end)),
-            norm(step.error, dim=-1),
+            norm(step.error if step.slope_error is None else step.slope_error, dim=-1),
             norm(step.end_slope, dim=-1),
             norm(step.end, dim=-1),
             norm(step.end - self.rest.mark, dim=-1),
         )
         noise = _ROUNDING * self.problem.resolution * self.radius * size
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            field_error = self.radius * error / (_FIELD_TOLERANCE * self.settings.rtol * slope + noise)
-        field_error = np.where(self.radius * error == 0.0, 0.0, field_error)
+            error = self.radius * error if step.slope_error is None else error
+            field_error = error / (_FIELD_TOLERANCE * self.settings.rtol * slope + noise)
+        field_error = np.where(error == 0.0, 0.0, field_error)
         total = np.where(np.isfinite(slope), np.maximum(state_error, field_error), np.nan)
         return value, total, displacement, size
 
@@ -242,7 +247,7 @@ class _Integration:
         """Move the trajectories whose step was accepted and did not end them."""
         if not rows.any():
             return
-        self.steps.append(self.x, self.t, np.where(rows, h, 0.0))
+        self.steps.append(self.x, self.t, np.where(rows, h, 0.0), step.stages)
         if rows.all():
             self.x, self.slope = step.end, step.end_slope
         else:
@@ -253,14 +258,19 @@ class _Integration:
         self.t = np.where(rows, np.where(at_horizon, self.settings.t_max, self.t + h), self.t)
         self.accepted[rows] += 1
         self.finish(rows & at_horizon, StoppingStatus.HORIZON)
-        due = self.solver.fixed_step_size is None and len(self.steps) % _SPECTRAL_RADIUS_EVERY == 0
-        if due and self.active.any():
+        self.evaluated_since += self.solver.evaluations(step.stages[rows])
+        if self.evaluated_since >= _SPECTRAL_RADIUS_EVERY * self.solver.fewest_stages:
+            self._update_radius()
+
+    def _update_radius(self) -> None:
+        """Refine the spectral radius where the trajectories are, for one evaluation."""
+        if self.solver.fixed_step_size is None and self.active.any():
             self.spectral_radius.update(self.problem.to_device(self.t), self.x, self.slope)
-            (self.radius,) = to_host(self.spectral_radius.value)
+            (self.radius,), self.evaluated_since = to_host(self.spectral_radius.value), 0
 
     def _control(self, h: Array, error: Array, accepted: Array) -> None:
         """Choose the next step size."""
-        local_order = self.solver.tableau.error_order + 1
+        local_order = self.solver.error_order + 1
         factor = self.solver.controller.factor(error, self.previous_error, accepted, local_order)
         self.previous_error = np.where(accepted, np.maximum(error, 1e-4), self.previous_error)
         self.h = np.where(h > 0, h * factor, self.h)

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from odestop.continuous.problem import StoppingProblem
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 
 
 @dataclass(frozen=True)
 class AcceptedStep:
     """One accepted step of the batch; the rows that did not accept it have size zero.
 
-    ``state`` (*batch, d) and ``start_time`` (n,) are those at its start, ``step_size`` has shape (n,).
+    ``state`` (*batch, d) and ``start_time`` (n,) are those at its start, ``step_size`` and ``stages`` have shape (n,).
     """
 
     state: Tensor
     start_time: np.ndarray
     step_size: np.ndarray
+    stages: np.ndarray
 
 
 class StepRecord(Sequence[AcceptedStep]):
@@ -40,18 +41,18 @@ class StepRecord(Sequence[AcceptedStep]):
         m: 1 keeps every state.
     """
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, keep_every: int = 1) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, keep_every: int = 1) -> None:
         self._problem, self._solver, self._keep_every = problem, solver, keep_every
         self._kept: list[Tensor] = []
-        self._times: list[tuple[np.ndarray, np.ndarray]] = []
+        self._times: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._segment: list[Tensor] = []
         self._segment_index = -1
 
-    def append(self, state: Tensor, start_time: np.ndarray, step_size: np.ndarray) -> None:
+    def append(self, state: Tensor, start_time: np.ndarray, step_size: np.ndarray, stages: np.ndarray) -> None:
         """Record one more step."""
         if len(self._times) % self._keep_every == 0:
             self._kept.append(state)
-        self._times.append((start_time, step_size))
+        self._times.append((start_time, step_size, stages))
         self._segment_index = -1
 
     def __len__(self) -> int:
@@ -68,8 +69,8 @@ class StepRecord(Sequence[AcceptedStep]):
         return AcceptedStep(self._state(position), *self._times[position])
 
     @property
-    def times(self) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-        """Start times and sizes of the steps, each of shape (n,), without their states."""
+    def times(self) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Start times, sizes and numbers of stages of the steps, each of shape (n,), without their states."""
         return self._times
 
     @property
@@ -92,9 +93,9 @@ class StepRecord(Sequence[AcceptedStep]):
         first = segment * self._keep_every
         states = [self._kept[segment]]
         with torch.no_grad():
-            for start_time, step_size in self._times[first : first + self._keep_every - 1]:
+            for start_time, step_size, stages in self._times[first : first + self._keep_every - 1]:
                 t, h = self._problem.to_device(start_time), self._problem.to_device(step_size)
-                end, _ = self._solver.advance(self._problem.field_again, t, states[-1], h)
+                end, _ = self._solver.advance(self._problem.field_again, t, states[-1], h, stages=stages)
                 # A row of size zero is at rest, whatever its slopes are.
                 moved = self._problem.row_mask(step_size > 0).unsqueeze(-1)
                 states.append(torch.where(moved, end, states[-1]))

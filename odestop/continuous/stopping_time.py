@@ -29,7 +29,7 @@ from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint, GradientMet
 from odestop.continuous.problem import StoppingProblem, broadcast_time, is_separable
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.criteria import TimeDependent
-from odestop.solvers import FIXED_STEP_METHODS, METHODS, RungeKutta
+from odestop.solvers import FIXED_STEP_METHODS, METHODS, OneStepMethod
 from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
 
 Kind = TypeVar("Kind")
@@ -45,7 +45,7 @@ def continuous_stopping_time(
     t0: float | int | Tensor = 0.0,
     t_max: float | int = math.inf,
     levels: bool = False,
-    method: str | RungeKutta = "dopri5",
+    method: str | OneStepMethod = "dopri5",
     rtol: float | int = 1e-7,
     atol: float | int = 1e-9,
     gradient: str | GradientMethod = "discrete_adjoint",
@@ -88,9 +88,10 @@ def continuous_stopping_time(
         in whatever order, and differentiated by one backward sweep; ``time`` has shape (*batch, levels) and ``state``
         (*batch, levels, d).  For a J that is not monotone, each level's time is its first passage.
     method
-        ``"dopri5"``, ``"tsit5"``, ``"bosh3"`` or ``"dopri8"`` (for tight tolerances); or a solver object with its
-        knobs, such as ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`,
-        `Heun` and `RungeKutta4` take fixed steps.
+        ``"dopri5"``, ``"tsit5"``, ``"bosh3"`` or ``"dopri8"`` (for tight tolerances); for stiff flows the stabilised
+        ``"rock4"`` or ``"rkc2"``; or a solver object with its knobs, such as
+        ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`, `Heun` and
+        `RungeKutta4` take fixed steps.
     rtol
         Local error allowed per step relative to the state.  The error is also held below 10 rtol in the norm of the
         vector field, so that it stays small beside a small ∇f.  The gradient is less accurate than T, by a factor of
@@ -240,13 +241,13 @@ def _identity(state: Tensor) -> Tensor:
     return state
 
 
-def _resolve_method(method: str | RungeKutta) -> RungeKutta:
+def _resolve_method(method: str | OneStepMethod) -> OneStepMethod:
     if isinstance(method, str) and method in FIXED_STEP_METHODS:
         raise ValueError(
             f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}, which takes fixed steps: "
             f"odestop.solvers.{FIXED_STEP_METHODS[method].__name__}(step_size=...) is accepted as well"
         )
-    return _resolve("method", method, METHODS, RungeKutta)
+    return _resolve("method", method, METHODS, OneStepMethod)  # type: ignore[type-abstract]
 
 
 def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[Kind]) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,10 @@ class Objective(nn.Module):
     minimizer
         A point of shape (d,) where f* is attained, or None if unknown.
     smoothness
-        L, a Lipschitz constant of ∇f, or None if there is none or it is unknown.
+        L, a Lipschitz constant of ∇f, or None if there is none or it is unknown; shape (problems,) for several
+        problems at once (see `problems`).
     strong_convexity
-        mu >= 0 such that f - mu/2 ‖x‖² is convex, or None if there is none or it is unknown.
+        mu >= 0 such that f - mu/2 ‖x‖² is convex, or None if there is none or it is unknown; likewise.
 
     Examples
     --------
@@ -62,8 +64,11 @@ class Objective(nn.Module):
     """
 
     minimizer: Tensor | None
+    smoothness: float | Tensor | None
+    strong_convexity: float | Tensor | None
     _remembered: _RememberedGradient | None = None
     _may_remember = True
+    _several_problems = False
 
     def __init__(
         self,
@@ -71,14 +76,17 @@ class Objective(nn.Module):
         dimension: int | None = None,
         minimum: float | None = None,
         minimizer: Tensor | None = None,
-        smoothness: float | None = None,
-        strong_convexity: float | None = None,
+        smoothness: float | Tensor | None = None,
+        strong_convexity: float | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.dimension = dimension
         self.minimum = minimum
-        self.smoothness = smoothness
-        self.strong_convexity = strong_convexity
+        for name, constant in (("smoothness", smoothness), ("strong_convexity", strong_convexity)):
+            if isinstance(constant, Tensor):
+                register_value(self, name, constant)
+            else:
+                setattr(self, name, constant)
         register_value(self, "minimizer", minimizer)
 
     @staticmethod
@@ -149,11 +157,58 @@ class Objective(nn.Module):
             self.__dict__["_remembered"] = remembered
         return remembered.gradient
 
+    def value_and_gradient(
+        self, x: Float[Tensor, "*batch d"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch d"]]:
+        """Return f(x) and ∇f(x), for less than the two cost apart where they share work; nothing is remembered."""
+        return self.value(x), self._gradient(x)
+
     def hessian_vector_product(
         self, x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
     ) -> Float[Tensor, "*batch d"]:
         """Return ∇²f(x) v."""
         return self._hessian_vector_product(x, v)
+
+    def problems(self, index: int | slice | Tensor) -> Objective:
+        """Return some of the problems of an objective that is several at once.
+
+        Data with a leading dimension, such as features of shape (problems, n, d), make one objective of many problems
+        of one size: x then has shape (*batch, problems, d), and f(x) has shape (*batch, problems), each problem at its
+        own point.
+
+        Parameters
+        ----------
+        index
+            Which; an integer gives a single problem, on x of shape (*batch, d).
+
+        Raises
+        ------
+        ValueError
+                If the objective is a single problem.
+
+        Examples
+        --------
+        >>> from odestop.objectives import LeastSquares
+        >>> several = LeastSquares(torch.ones(2, 5, 3), torch.tensor([1.0, 2.0]).expand(5, 2).mT)
+        >>> several(torch.zeros(2, 3)), several.problems(1)(torch.zeros(3))
+        (tensor([0.5000, 2.0000]), tensor(2.))
+        """
+        if not self._several_problems:
+            raise ValueError(
+                f"problems must be those of an objective with data for several, this is one {type(self).__name__}"
+            )
+        chosen = copy.copy(self)
+        chosen._modules = {
+            name: module.problems(index) if isinstance(module, Objective) else module
+            for name, module in self._modules.items()
+        }
+        tensors = {**self._parameters, **self._buffers}
+        chosen._parameters = {}
+        chosen._buffers = {
+            name: tensor if tensor is None or tensor.ndim == 0 else tensor[index] for name, tensor in tensors.items()
+        }
+        chosen._several_problems = not isinstance(index, int)
+        return chosen
 
     def _gradient(self, x: Tensor) -> Tensor:
         """Compute ∇f(x) by autograd."""
@@ -267,9 +322,12 @@ def check_objective(objective: object) -> Objective:
     return objective
 
 
-def check_features(features: Tensor, name: str = "features", shape: str = "(n, d) with n, d >= 1") -> Tensor:
-    """Return ``features`` if it is a finite floating-point matrix."""
-    if not features.is_floating_point() or features.ndim != 2 or features.numel() == 0:
+def check_features(
+    features: Tensor, name: str = "features", shape: str = "(n, d) with n, d >= 1", *, several: bool = False
+) -> Tensor:
+    """Return ``features`` if it is a finite floating-point matrix, or with ``several`` a stack of them."""
+    shape = "(n, d) or (problems, n, d), all at least 1" if several else shape
+    if not features.is_floating_point() or features.ndim not in (2, 2 + several) or features.numel() == 0:
         raise ValueError(
             f"{name} must be real floating-point numbers of shape {shape}, "
             f"got {features.dtype} of shape {tuple(features.shape)}"

@@ -58,16 +58,32 @@ class FiniteSum(Objective):
         batch._parameters, batch._buffers = dict(self._parameters), dict(self._buffers)
         for name in self._rows:
             batch._parameters.pop(name, None)
-            batch._buffers[name] = getattr(self, name)[indices]
+            batch._buffers[name] = getattr(self, name)[(slice(None),) * self._several_problems + (indices,)]
         batch.minimum = batch.minimizer = batch.smoothness = batch.strong_convexity = None
         return batch
 
 
+def predictions(features: Tensor, x: Tensor) -> Tensor:
+    """Return A x: shape (*batch, n) for A of shape (n, d), and (*batch, problems, n) for one A per problem."""
+    return x @ features.mT if features.ndim == 2 else _per_problem(x, features.mT)
+
+
+def pulled_back(features: Tensor, weights: Tensor) -> Tensor:
+    """Return Aᵀ w: shape (*batch, d) for A of shape (n, d), and (*batch, problems, d) for one A per problem."""
+    return weights @ features if features.ndim == 2 else _per_problem(weights, features)
+
+
+def _per_problem(vectors: Tensor, matrices: Tensor) -> Tensor:
+    """Return vᵀ M for one M per problem, shapes (*batch, problems, a) and (problems, a, b)."""
+    rows = vectors.reshape(-1, *vectors.shape[-2:]).transpose(0, 1)
+    return (rows @ matrices).transpose(0, 1).reshape(*vectors.shape[:-1], matrices.shape[-1])
+
+
 def check_targets(targets: Tensor, features: Tensor) -> Tensor:
     """Return ``targets`` if there is one number per row of the features, in their dtype."""
-    if targets.shape != features.shape[:1] or targets.dtype != features.dtype:
+    if targets.shape != features.shape[:-1] or targets.dtype != features.dtype:
         raise ValueError(
-            f"targets must have shape (n,) = ({len(features)},) and dtype {features.dtype}, "
+            f"targets must have shape {_row_shape(features)} and dtype {features.dtype}, "
             f"got shape {tuple(targets.shape)} and dtype {targets.dtype}"
         )
     return targets
@@ -75,14 +91,30 @@ def check_targets(targets: Tensor, features: Tensor) -> Tensor:
 
 def as_signs(labels: Tensor, features: Tensor) -> Tensor:
     """Return labels in {0, 1} or {-1, 1} as -1 and 1, in the dtype and on the device of the features."""
-    if labels.shape != features.shape[:1]:
-        raise ValueError(f"labels must have shape (n,) = ({len(features)},), got {tuple(labels.shape)}")
+    if labels.shape != features.shape[:-1]:
+        raise ValueError(f"labels must have shape {_row_shape(features)}, got {tuple(labels.shape)}")
     values = set(labels.unique().tolist())
     if not (values <= {0, 1} or values <= {-1, 1}):
         raise ValueError(f"labels must all be in {{0, 1}} or all in {{-1, 1}}, got the values {sorted(values)}")
     return torch.where(labels > 0, 1, -1).to(features)
 
 
-def largest_curvature(features: Tensor) -> float:
-    """Return the largest eigenvalue of AᵀA / n."""
-    return float(torch.linalg.matrix_norm(features.detach(), 2)) ** 2 / len(features)
+def _row_shape(features: Tensor) -> str:
+    """Return what holds one number per row has this shape."""
+    dimensions = ("(n,)", "(problems, n)")[features.ndim - 2]
+    return f"{dimensions} = {tuple(features.shape[:-1])}"
+
+
+def largest_curvature(features: Tensor) -> float | Tensor:
+    """Return the largest eigenvalue of AᵀA / n; shape (problems,) for one A per problem."""
+    if features.ndim == 2:
+        return float(torch.linalg.matrix_norm(features.detach(), 2)) ** 2 / len(features)
+    return gram_eigenvalues(features)[..., -1]
+
+
+def gram_eigenvalues(features: Tensor) -> Tensor:
+    """Return the min(n, d) largest eigenvalues of AᵀA / n in rising order, shape (problems, min(n, d))."""
+    rows = features.detach()
+    n, d = rows.shape[-2:]
+    # Far cheaper than the singular values, and exact enough where the smallest are not small beside the largest.
+    return torch.linalg.eigvalsh((rows @ rows.mT if n <= d else rows.mT @ rows) / n).clamp_min(0.0)

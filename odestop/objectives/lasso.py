@@ -9,7 +9,7 @@ from torch import Tensor
 from odestop._validation import check_positive
 from odestop.objectives.base import check_features, register_value
 from odestop.objectives.composite import CompositeObjective
-from odestop.objectives.finite_sum import FiniteSum, check_targets
+from odestop.objectives.finite_sum import FiniteSum, check_targets, gram_eigenvalues, predictions, pulled_back
 
 
 class LeastSquares(FiniteSum):
@@ -18,9 +18,9 @@ class LeastSquares(FiniteSum):
     Parameters
     ----------
     features
-        A, shape (n, d).
+        A, shape (n, d); or (problems, n, d) for several problems at once (see `Objective.problems`).
     targets
-        b, shape (n,), in the dtype of the features.
+        b, shape (n,) or (problems, n), in the dtype of the features.
 
     Raises
     ------
@@ -40,16 +40,11 @@ class LeastSquares(FiniteSum):
     targets: Tensor
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
-        check_features(features)
+        check_features(features, several=True)
         check_targets(targets, features)
-        singular_values = torch.linalg.svdvals(features.detach())
-        # Fewer rows than columns leave directions in which f is flat.
-        smallest = float(singular_values[-1]) if features.shape[0] >= features.shape[1] else 0.0
-        super().__init__(
-            dimension=features.shape[1],
-            smoothness=float(singular_values[0]) ** 2 / len(features),
-            strong_convexity=smallest**2 / len(features),
-        )
+        smoothness, strong_convexity = _extreme_curvatures(features)
+        super().__init__(dimension=features.shape[-1], smoothness=smoothness, strong_convexity=strong_convexity)
+        self._several_problems = features.ndim == 3
         register_value(self, "features", features)
         register_value(self, "targets", targets)
 
@@ -58,14 +53,35 @@ class LeastSquares(FiniteSum):
         residual = self._residual(x)
         return (residual * residual).mean(-1) / 2
 
+    def value_and_gradient(
+        self, x: Float[Tensor, "*batch d"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch d"]]:
+        """Return f(x) and ∇f(x), from one product A x."""
+        residual = self._residual(x)
+        return (residual * residual).mean(-1) / 2, self._pull_back(residual)
+
     def _gradient(self, x: Tensor) -> Tensor:
-        return self._residual(x) @ self.features / len(self.features)
+        return self._pull_back(self._residual(x))
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
-        return (v @ self.features.mT) @ self.features / len(self.features)
+        return self._pull_back(predictions(self.features, v))
 
     def _residual(self, x: Tensor) -> Tensor:
-        return x @ self.features.mT - self.targets
+        return predictions(self.features, x) - self.targets
+
+    def _pull_back(self, residual: Tensor) -> Tensor:
+        return pulled_back(self.features, residual) / self.features.shape[-2]
+
+
+def _extreme_curvatures(features: Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """Return the extreme eigenvalues of AᵀA / n; fewer rows than columns leave directions in which f is flat."""
+    n, d = features.shape[-2:]
+    if features.ndim == 3:
+        eigenvalues = gram_eigenvalues(features)
+        return eigenvalues[..., -1], eigenvalues[..., 0] if n >= d else torch.zeros_like(eigenvalues[..., 0])
+    singular_values = torch.linalg.svdvals(features.detach())
+    smallest = float(singular_values[-1]) if n >= d else 0.0
+    return float(singular_values[0]) ** 2 / n, smallest**2 / n
 
 
 class Lasso(CompositeObjective):
@@ -77,9 +93,9 @@ class Lasso(CompositeObjective):
     Parameters
     ----------
     features
-        A, shape (n, d).
+        A, shape (n, d); or (problems, n, d) for several problems at once (see `Objective.problems`).
     targets
-        b, shape (n,), in the dtype of the features.
+        b, shape (n,) or (problems, n), in the dtype of the features.
     regularization
         λ >= 0: a number, or a tensor of shape () or (*batch,), one per trajectory; a tensor is kept as it is
         and may require a gradient.
@@ -105,6 +121,7 @@ class Lasso(CompositeObjective):
 
     def __init__(self, features: Tensor, targets: Tensor, regularization: float | int | Tensor) -> None:
         super().__init__(LeastSquares(features, targets))
+        self._several_problems = features.ndim == 3
         register_value(self, "regularization", _check_weight("regularization", regularization))
 
     def penalty(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

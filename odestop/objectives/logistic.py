@@ -10,7 +10,7 @@ from torch.nn import functional
 from odestop._validation import check_positive
 from odestop.objectives.base import check_features, register_value
 from odestop.objectives.bundled import bundled_data
-from odestop.objectives.finite_sum import FiniteSum, as_signs, largest_curvature
+from odestop.objectives.finite_sum import FiniteSum, as_signs, largest_curvature, predictions, pulled_back
 
 
 class LogisticRegression(FiniteSum):
@@ -21,9 +21,9 @@ class LogisticRegression(FiniteSum):
     Parameters
     ----------
     features
-        Rows a_i, shape (n, d).
+        Rows a_i, shape (n, d); or (problems, n, d) for several problems at once (see `Objective.problems`).
     labels
-        One per row, all in {0, 1} or all in {-1, 1}, any dtype, shape (n,).
+        One per row, all in {0, 1} or all in {-1, 1}, any dtype, shape (n,) or (problems, n).
     regularization
         λ >= 0.
 
@@ -50,34 +50,47 @@ class LogisticRegression(FiniteSum):
     _rows = ("features", "labels")
 
     def __init__(self, features: Tensor, labels: Tensor, regularization: float | int = 0.0) -> None:
-        check_features(features)
+        check_features(features, several=True)
         check_positive("regularization", regularization, allow_zero=True)
         super().__init__(
-            dimension=features.shape[1],
+            dimension=features.shape[-1],
             smoothness=largest_curvature(features) / 4 + regularization,
             strong_convexity=float(regularization),
         )
+        self._several_problems = features.ndim == 3
         register_value(self, "features", features)
         register_value(self, "labels", as_signs(labels, features))
         self.regularization = regularization
 
     def value(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Return f(x)."""
-        penalty = 0.5 * self.regularization * (x * x).sum(-1)
-        return functional.softplus(-self._margins(x)).mean(-1) + penalty
+        return self._value_at(self._margins(x), x)
+
+    def value_and_gradient(
+        self, x: Float[Tensor, "*batch d"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch d"]]:
+        """Return f(x) and ∇f(x), from one product A x."""
+        margins = self._margins(x)
+        return self._value_at(margins, x), self._gradient_at(margins, x)
 
     def _gradient(self, x: Tensor) -> Tensor:
-        slopes = torch.sigmoid(-self._margins(x)) * self.labels / -len(self.labels)
-        return slopes @ self.features + self.regularization * x
+        return self._gradient_at(self._margins(x), x)
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
         margins = self._margins(x)
-        curvatures = torch.sigmoid(margins) * torch.sigmoid(-margins) / len(self.labels)
-        return (curvatures * (v @ self.features.mT)) @ self.features + self.regularization * v
+        curvatures = torch.sigmoid(margins) * torch.sigmoid(-margins) / self.labels.shape[-1]
+        return pulled_back(self.features, curvatures * predictions(self.features, v)) + self.regularization * v
+
+    def _value_at(self, margins: Tensor, x: Tensor) -> Tensor:
+        return functional.softplus(-margins).mean(-1) + 0.5 * self.regularization * (x * x).sum(-1)
+
+    def _gradient_at(self, margins: Tensor, x: Tensor) -> Tensor:
+        slopes = torch.sigmoid(-margins) * self.labels / -self.labels.shape[-1]
+        return pulled_back(self.features, slopes) + self.regularization * x
 
     def _margins(self, x: Tensor) -> Tensor:
         """Return y_i a_iᵀ x, shape (*batch, n)."""
-        return (x @ self.features.mT) * self.labels
+        return predictions(self.features, x) * self.labels
 
 
 def breast_cancer(

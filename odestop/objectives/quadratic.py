@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odestop._validation import check_count, check_positive
 from odestop.objectives.base import Objective, register_value
+from odestop.objectives.finite_sum import predictions, pulled_back
 
 
 class QuadraticForm(Objective):
@@ -21,9 +22,10 @@ class QuadraticForm(Objective):
     Parameters
     ----------
     eigenvalues
-        Eigenvalues of Q, at least 0, shape (d,).
+        Eigenvalues of Q, at least 0, shape (d,).  `Quadratic` takes several problems at once, of shape (problems, d)
+        (see `Objective.problems`).
     minimizer
-        x*, shape (d,); the origin by default.
+        x*, in the shape of the eigenvalues; the origin by default.
 
     Attributes
     ----------
@@ -38,22 +40,26 @@ class QuadraticForm(Objective):
 
     eigenvalues: Tensor
     minimizer: Tensor
+    _takes_several_problems = False
 
     def __init__(self, eigenvalues: Tensor, minimizer: Tensor | None = None) -> None:
-        _check_eigenvalues(eigenvalues)
+        several = self._takes_several_problems and eigenvalues.ndim == 2
+        _check_eigenvalues(eigenvalues, several)
         if minimizer is None:
             minimizer = torch.zeros_like(eigenvalues, requires_grad=False)
         elif minimizer.shape != eigenvalues.shape:
             raise ValueError(
-                f"minimizer must have shape (d,) = {tuple(eigenvalues.shape)}, got {tuple(minimizer.shape)}"
+                f"minimizer must have shape {tuple(eigenvalues.shape)} of the eigenvalues, got {tuple(minimizer.shape)}"
             )
+        low, high = torch.aminmax(eigenvalues.detach(), dim=-1)
         super().__init__(
-            dimension=len(eigenvalues),
+            dimension=eigenvalues.shape[-1],
             minimum=0.0,
             minimizer=minimizer.to(eigenvalues),
-            smoothness=float(eigenvalues.detach().max()),
-            strong_convexity=float(eigenvalues.detach().min()),
+            smoothness=high if several else float(high),
+            strong_convexity=low if several else float(low),
         )
+        self._several_problems = several
         register_value(self, "eigenvalues", eigenvalues)
 
     def to_eigenbasis(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -86,11 +92,13 @@ class Quadratic(QuadraticForm):
     Parameters
     ----------
     matrix
-        Q, symmetric and positive semidefinite, shape (d, d).
+        Q, symmetric and positive semidefinite, shape (d, d); or (problems, d, d) for several problems at once (see
+        `Objective.problems`).
     minimizer
-        x*, shape (d,); the origin by default.
+        x*, shape (d,) or (problems, d); the origin by default.
     eigendecomposition
-        Eigenvalues (d,) and orthonormal eigenvectors as columns (d, d) of Q; computed if not given.
+        Eigenvalues, shape (d,) or (problems, d), and orthonormal eigenvectors as columns, in the shape of Q; computed
+        if not given.
 
     Raises
     ------
@@ -108,6 +116,7 @@ class Quadratic(QuadraticForm):
 
     matrix: Tensor
     eigenvectors: Tensor
+    _takes_several_problems = True
 
     def __init__(
         self,
@@ -175,15 +184,15 @@ class Quadratic(QuadraticForm):
 
     def to_eigenbasis(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return Vᵀ x: the coordinates of x along the eigenvectors."""
-        return x @ self.eigenvectors
+        return pulled_back(self.eigenvectors, x)
 
     def from_eigenbasis(self, y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return V y: the point with coordinates y along the eigenvectors."""
-        return y @ self.eigenvectors.mT
+        return predictions(self.eigenvectors, y)
 
     def multiply(self, v: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Return Q v."""
-        return v @ self.matrix
+        return pulled_back(self.matrix, v)
 
 
 class DiagonalQuadratic(QuadraticForm):
@@ -373,10 +382,11 @@ def _as_spectrum(
     return spectrum
 
 
-def _check_eigenvalues(eigenvalues: Tensor) -> None:
-    if not eigenvalues.is_floating_point() or eigenvalues.ndim != 1 or len(eigenvalues) == 0:
+def _check_eigenvalues(eigenvalues: Tensor, several: bool = False) -> None:
+    if not eigenvalues.is_floating_point() or eigenvalues.ndim != 1 + several or eigenvalues.numel() == 0:
+        shape = "(problems, d)" if several else "(d,)"
         raise ValueError(
-            "eigenvalues must be real floating-point numbers of shape (d,) with d >= 1, "
+            f"eigenvalues must be real floating-point numbers of shape {shape} with d >= 1, "
             f"got {eigenvalues.dtype} of shape {tuple(eigenvalues.shape)}"
         )
     if not bool(((eigenvalues >= 0) & torch.isfinite(eigenvalues)).all()):
@@ -384,9 +394,9 @@ def _check_eigenvalues(eigenvalues: Tensor) -> None:
 
 
 def _check_symmetric(matrix: Tensor) -> None:
-    if not matrix.is_floating_point() or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    if not matrix.is_floating_point() or matrix.ndim not in (2, 3) or matrix.shape[-2] != matrix.shape[-1]:
         raise ValueError(
-            "matrix must be real floating-point numbers of shape (d, d), "
+            "matrix must be real floating-point numbers of shape (d, d) or (problems, d, d), "
             f"got {matrix.dtype} of shape {tuple(matrix.shape)}"
         )
     if not bool(torch.isfinite(matrix).all()):
@@ -407,7 +417,7 @@ def _without_rounding_below_zero(eigenvalues: Tensor) -> Tensor:
 
 def _rounding(values: Tensor) -> Tensor:
     """Size of rounding errors in a matrix of these entries, or of these eigenvalues."""
-    return 10 * len(values) * torch.finfo(values.dtype).eps * values.detach().abs().max()
+    return 10 * values.shape[-1] * torch.finfo(values.dtype).eps * values.detach().abs().max()
 
 
 def _random_orthogonal_matrix(dimension: int, seed: int) -> Tensor:

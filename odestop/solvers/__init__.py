@@ -1,6 +1,7 @@
 """One ODE step, its error estimate, step-size control and dense output; no stopping rule, no autograd."""
 
-from odestop.solvers.dense_output import DenseOutput
+from odestop.solvers.dense_output import DenseOutput, HermiteOutput
+from odestop.solvers.one_step import OneStepMethod, Step
 from odestop.solvers.runge_kutta import (
     BogackiShampine3,
     DormandPrince5,
@@ -10,9 +11,9 @@ from odestop.solvers.runge_kutta import (
     PrinceDormand8,
     RungeKutta,
     RungeKutta4,
-    Step,
     Tsitouras5,
 )
+from odestop.solvers.stabilised import RKC2, ROCK4, StabilisedRungeKutta
 from odestop.solvers.stability import SpectralRadius
 from odestop.solvers.step_control import PIController
 from odestop.solvers.tableaus import (
@@ -26,11 +27,13 @@ from odestop.solvers.tableaus import (
     ButcherTableau,
 )
 
-METHODS: dict[str, RungeKutta] = {
+METHODS: dict[str, OneStepMethod] = {
     "dopri5": DormandPrince5(),
     "tsit5": Tsitouras5(),
     "bosh3": BogackiShampine3(),
     "dopri8": PrinceDormand8(),
+    "rock4": ROCK4(),
+    "rkc2": RKC2(),
 }
 """The aliases that ``method=`` accepts: the methods that choose their steps."""
 
@@ -49,6 +52,8 @@ __all__ = [
     "HEUN_2",
     "METHODS",
     "PRINCE_DORMAND_8",
+    "RKC2",
+    "ROCK4",
     "RUNGE_KUTTA_4",
     "TSITOURAS_5",
     "BogackiShampine3",
@@ -57,12 +62,15 @@ __all__ = [
     "DormandPrince5",
     "ExplicitEuler",
     "FixedStepRungeKutta",
+    "HermiteOutput",
     "Heun",
+    "OneStepMethod",
     "PIController",
     "PrinceDormand8",
     "RungeKutta",
     "RungeKutta4",
     "SpectralRadius",
+    "StabilisedRungeKutta",
     "Step",
     "Tsitouras5",
 ]

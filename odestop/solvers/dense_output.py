@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from odestop.solvers.one_step import Step
 
 
 class DenseOutput:
@@ -45,3 +49,23 @@ class DenseOutput:
         for weight, slope in zip(weights.unbind(-1), self.slopes, strict=True):
             state = torch.addcmul(state, weight.unsqueeze(-1), slope)
         return state
+
+
+class HermiteOutput:
+    """Cubic polynomial with the states and slopes at both ends of a step, of order 3: for a method of many stages.
+
+    Parameters
+    ----------
+    step
+        Step whose first and last slopes are those at its ends.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def __call__(self, fraction: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
+        """State at ``fraction`` of the step, one fraction per trajectory."""
+        step = self._step
+        s, h = fraction.unsqueeze(-1), step.step_size.unsqueeze(-1)
+        chord = torch.lerp(step.start, step.end, 3.0 * s**2 - 2.0 * s**3)
+        return chord + h * s * (1.0 - s) * ((1.0 - s) * step.slopes[0] - s * step.end_slope)

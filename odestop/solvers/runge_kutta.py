@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from odestop._validation import check_positive
 from odestop.solvers.dense_output import DenseOutput
+from odestop.solvers.one_step import Field, OneStepMethod, Step
 from odestop.solvers.step_control import PIController
 from odestop.solvers.tableaus import (
     BOGACKI_SHAMPINE_3,
@@ -25,38 +27,9 @@ from odestop.solvers.tableaus import (
     ButcherTableau,
 )
 
-Field = Callable[[Tensor, Tensor], Tensor]
-"""Right-hand side F(t, x) with t of shape (*batch,) and x of shape (*batch, d)."""
-
 
 @dataclass(frozen=True)
-class Step:
-    """One attempted step of size h from (t, x).
-
-    Attributes
-    ----------
-    start, end
-        x and x_1, shape (*batch, d).
-    end_slope
-        F(t + h, x_1), the next step's first slope.
-    error
-        Estimate of the local error of x_1, shape (*batch, d).
-    step_size
-        h, shape (*batch,).
-    slopes
-        All slopes, the end slope last.
-    """
-
-    start: Tensor
-    end: Tensor
-    end_slope: Tensor
-    error: Tensor
-    step_size: Tensor
-    slopes: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class RungeKutta:
+class RungeKutta(OneStepMethod):
     """Explicit Runge-Kutta method, driven by its tableau; a method of your own is a subclass with a tableau.
 
     Parameters
@@ -83,8 +56,25 @@ class RungeKutta:
 
     tableau: ClassVar[ButcherTableau]
 
-    controller: PIController = field(default_factory=PIController)
-    stability_fraction: float = 0.95
+    @property
+    def order(self) -> int:
+        """Order of the solution that is propagated."""
+        return self.tableau.order
+
+    @property
+    def error_order(self) -> int:
+        """Order of the embedded solution; ``order`` itself for a method without one."""
+        return self.tableau.error_order
+
+    @property
+    def stability_limit(self) -> float:
+        """β: |R(z)| ≤ 1 on the real interval [-β, 0]."""
+        return self.tableau.stability_limit
+
+    @property
+    def fewest_stages(self) -> int:
+        """Stages of every step."""
+        return self.evaluations_per_step
 
     def advance(
         self,
@@ -93,8 +83,9 @@ class RungeKutta:
         x: Float[Tensor, "*batch d"],
         step_size: Float[Tensor, "*batch"],
         first_slope: Float[Tensor, "*batch d"] | None = None,
+        stages: np.ndarray | int | None = None,
     ) -> tuple[Float[Tensor, "*batch d"], list[Tensor]]:
-        """x_1 and the slopes of the stages; differentiable in everything when grad mode is on."""
+        """x_1 and the slopes of the stages, of which there are always as many; differentiable in everything."""
         tableau = self.tableau
         h = step_size.unsqueeze(-1)
         slopes = [field(t, x) if first_slope is None else first_slope]
@@ -110,13 +101,15 @@ class RungeKutta:
         x: Float[Tensor, "*batch d"],
         step_size: Float[Tensor, "*batch"],
         first_slope: Float[Tensor, "*batch d"],
+        stages: np.ndarray | int | None = None,
     ) -> Step:
         """One step with its error estimate and the slope at its end."""
         end, slopes = self.advance(field, t, x, step_size, first_slope)
         end_slope = field(t + step_size, end)
         slopes.append(end_slope)
         error = step_size.unsqueeze(-1) * linear_combination(self.tableau.error_weights, slopes)
-        return Step(x, end, end_slope, error, step_size, tuple(slopes))
+        counts = np.full(step_size.numel(), self.evaluations_per_step)
+        return Step(x, end, end_slope, error, step_size, tuple(slopes), counts)
 
     def dense_output(self, step: Step) -> DenseOutput:
         """Continuous extension of a step."""
@@ -126,11 +119,6 @@ class RungeKutta:
     def evaluations_per_step(self) -> int:
         """Evaluations of F that determine x_1: what one vector-Jacobian product of the step recomputes."""
         return len(self.tableau.weights)
-
-    @property
-    def fixed_step_size(self) -> float | None:
-        """Size of every step but the last; None for a method that chooses its steps."""
-        return None
 
 
 def linear_combination(coefficients: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from odestop.solvers.runge_kutta import Field
+from odestop.solvers.one_step import Field
 
 _FIRST_ITERATIONS = 12
 _SETTLED = 0.01

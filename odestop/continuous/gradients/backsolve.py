@@ -14,7 +14,7 @@ from odestop.continuous.gradients.continuous_adjoint import AdjointSweep, Adjoin
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Backsolve:
         check_count("max_steps", self.max_steps)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
 

@@ -22,7 +22,7 @@ from odestop.continuous.gradients.first_order import (
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, to_host
 from odestop.continuous.solution import ContinuousStats
-from odestop.solvers import RungeKutta, SpectralRadius, Step
+from odestop.solvers import OneStepMethod, SpectralRadius, Step
 
 Array = np.ndarray
 
@@ -95,7 +95,7 @@ class ContinuousAdjoint:
         check_count("max_steps", self.max_steps)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
 
@@ -135,7 +135,7 @@ class AdjointSweep:
     def __init__(
         self,
         problem: StoppingProblem,
-        solver: RungeKutta,
+        solver: OneStepMethod,
         solve: ForwardSolve,
         stats: ContinuousStats,
         tolerances: AdjointTolerances,
@@ -193,7 +193,7 @@ class AdjointSweep:
         self.y = self.joined(torch.zeros_like(self.problem.initial_state), self.problem.initial_state.detach())
         self.slope = torch.zeros_like(self.y)
         self.h = (self.t - self.t0) / (self.solve.accepted + 1)
-        self.cap = np.full_like(self.t, np.inf)
+        self.radius = np.zeros_like(self.t)
         self.previous_error = np.ones_like(self.t)
         self.spectral_radius: SpectralRadius | None = None
 
@@ -211,7 +211,7 @@ class AdjointSweep:
             if not active.any():
                 return
             if attempt % _SPECTRAL_RADIUS_EVERY == 0 and self.solver.fixed_step_size is None:
-                self._update_cap()
+                self._update_radius()
             self._attempt_step(active)
         raise RuntimeError(f"the adjoint equation needs more than max_steps = {self.max_steps} steps")
 
@@ -228,27 +228,27 @@ class AdjointSweep:
         if passed:
             self.slope = self._field(torch.zeros_like(self.problem.t0), self.y)
 
-    def _update_cap(self) -> None:
-        """Largest stable step: the adjoint equation has the eigenvalues of ∂F/∂x along the trajectory."""
+    def _update_radius(self) -> None:
+        """Spectral radius for the stability limit: that of ∂F/∂x along the trajectory."""
         x, t = self._donated(self.state(self.t, self.y), self.t, self.started)
         slope = self.problem.field_again(t, x)
         if self.spectral_radius is None:
             self.spectral_radius = SpectralRadius(self.problem.field_again, t, x, slope)
         else:
             self.spectral_radius.update(t, x, slope)
-        with np.errstate(divide="ignore"):
-            limit = self.solver.stability_fraction * self.solver.tableau.stability_limit
-            self.cap = limit / to_host(self.spectral_radius.value)[0]
+        (self.radius,) = to_host(self.spectral_radius.value)
 
     def _attempt_step(self, active: Array) -> None:
         target = self._next_event(self.t0)
-        wanted, remaining = np.minimum(self.h, self.cap), self.t - target
+        with np.errstate(divide="ignore"):
+            cap = self.solver.stability_fraction * self.solver.stability_limit / self.radius
+        wanted, remaining = np.minimum(self.h, cap), self.t - target
         at_target = wanted >= remaining
         if (active & ~at_target & (self.t - wanted >= self.t)).any():
             raise RuntimeError("the adjoint equation needs steps below the resolution of time")
         h = self.problem.rounded(np.where(active, np.minimum(wanted, remaining), 0.0))
-        elapsed = torch.zeros_like(self.problem.t0)
-        step = self.solver.step(self._field, elapsed, self.y, self.problem.to_device(h), self.slope)
+        elapsed, stages = torch.zeros_like(self.problem.t0), self.solver.stages_for(h, self.radius)
+        step = self.solver.step(self._field, elapsed, self.y, self.problem.to_device(h), self.slope, stages)
         error = self._error(step)
         accepted = active & (error <= 1.0)
         if accepted.any():
@@ -275,7 +275,7 @@ class AdjointSweep:
         """Choose the next step size; a step that an event cut short does not shrink it."""
         if self.solver.fixed_step_size is not None and not np.isfinite(error[h > 0]).all():
             raise RuntimeError("the adjoint equation became non-finite")
-        local_order = self.solver.tableau.error_order + 1
+        local_order = self.solver.error_order + 1
         factor = self.solver.controller.factor(error, self.previous_error, accepted, local_order)
         proposed = np.where(accepted & at_target, np.maximum(self.h, h * factor), h * factor)
         self.previous_error = np.where(accepted, np.maximum(error, 1e-4), self.previous_error)

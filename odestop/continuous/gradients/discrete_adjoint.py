@@ -7,6 +7,7 @@ itself: the gradient is exact for the number that was returned, up to the depend
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,12 @@ from odestop.continuous.gradients.first_order import (
     StoppingGradients,
     add_to,
     attach_first_order,
-    vector_jacobian_product,
 )
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
 from odestop.continuous.step_record import AcceptedStep
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DiscreteAdjoint:
         check_count("checkpoints", self.checkpoints)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
 
@@ -86,7 +86,7 @@ class _Sweep:
     """One backward pass, for cotangents of T and x(T)."""
 
     def __init__(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> None:
         self.problem, self.solver, self.solve, self.stats = problem, solver, solve, stats
         self.gradients = StoppingGradients.zeros(problem)
@@ -120,12 +120,11 @@ class _Sweep:
         x, t, h = self._leaves(step.state, step.start_time, step.step_size, self.reached)
         moved = step.step_size > 0
         if not self.problem.worth_selecting(moved):
-            return self._pull_through(self._rebuild(t, x, h.detach()), x, t, adjoint)
+            return self._pull_through(self._rebuild(t, x, h.detach(), step.stages), adjoint)
         rows = torch.from_numpy(np.flatnonzero(moved)).to(x.device)
-        x = select(x.detach(), rows).requires_grad_()
         t = t.detach().reshape(-1)[rows].requires_grad_(t.requires_grad)
-        end = self._rebuild(t, x, h.detach().reshape(-1)[rows])
-        return scatter(self._pull_through(end, x, t, select(adjoint, rows), rows), rows, adjoint)
+        rebuilt = self._rebuild(t, select(x, rows), h.detach().reshape(-1)[rows], step.stages[moved])
+        return scatter(self._pull_through(rebuilt, select(adjoint, rows), rows), rows, adjoint)
 
     def _through_event(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> Tensor:
         """Pull cotangents of T and x(T) through the last step: returns that of the state at its start."""
@@ -133,42 +132,90 @@ class _Sweep:
         if not bool(usable.any()):
             return torch.zeros_like(self.problem.initial_state)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
-        rebuilt = self._rebuild(t, x, h)
+        rebuilt = self._rebuild(t, x, h, event.stages)
 
         def along_drift(cotangent: Tensor) -> Tensor:
-            return vector_jacobian_product(rebuilt, (h,), cotangent, retain_graph=True)[0]
+            return rebuilt.pull_back(cotangent, (h,), again=True)[1]
 
         cotangents = pull_through_criterion(
             self.problem, event, level, time_cotangent, state_cotangent, along_drift, self.gradients
         )
         self.gradients.t0 += cotangents.time
-        return self._pull_through(rebuilt, x, t, cotangents.state)
+        return self._pull_through(rebuilt, cotangents.state)
 
-    def _pull_through(self, end: Tensor, x: Tensor, t: Tensor, cotangent: Tensor, rows: Tensor | None = None) -> Tensor:
+    def _pull_through(self, rebuilt: RebuiltStep, cotangent: Tensor, rows: Tensor | None = None) -> Tensor:
         """Pull a cotangent from the end of a rebuilt step to its start, collecting the gradients on the way.
 
         ``rows`` are the flat indices of the trajectories, if the step was rebuilt for some of them only.
         """
-        parameters = self.problem.dynamics.parameters
-        self.stats.vjps += self.solver.evaluations_per_step
-        times = (t,) if t.requires_grad else ()
-        state_part, *others = vector_jacobian_product(end, (x, *times, *parameters), cotangent)
+        self.stats.vjps += self.solver.evaluations(rebuilt.stages)
+        times = (rebuilt.t,) if rebuilt.t.requires_grad else ()
+        state_part, *others = rebuilt.pull_back(cotangent, (*times, *self.problem.dynamics.parameters))
         if times:
             flat = self.gradients.t0.reshape(-1)
             flat[slice(None) if rows is None else rows] += others.pop(0).reshape(-1)
         add_to(self.gradients.dynamics, others)
         return state_part
 
-    def _rebuild(self, t: Tensor, x: Tensor, h: Tensor) -> Tensor:
-        """One step with its graph."""
-        with torch.enable_grad():
-            return self.solver.advance(self.problem.field_with_graph, t, x, h)[0]
+    def _rebuild(self, t: Tensor, x: Tensor, h: Tensor, stages: np.ndarray) -> RebuiltStep:
+        return RebuiltStep(self.problem, self.solver, t, x, h, stages)
 
     def _leaves(
         self, state: Tensor, time: np.ndarray, step_size: np.ndarray, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Leaf tensors x, t, h of one step; rows without an event are given a harmless row's values."""
+        """x, and leaf tensors t and h, of one step; rows without an event are given a harmless row's values."""
         x = donate(state, rows).detach()
         t = donate(self.problem.to_device(time), rows).detach()
         h = torch.where(rows, self.problem.to_device(step_size), 0.0)
-        return x.requires_grad_(), t.requires_grad_(self.problem.t0.requires_grad), h.requires_grad_()
+        return x, t.requires_grad_(self.problem.t0.requires_grad), h.requires_grad_()
+
+
+class RebuiltStep:
+    """One step of every trajectory, a segment of it at a time with its graph.
+
+    A method of few stages has one segment, whose graph is kept until this object goes.  A method of many stages has
+    several: what they hand on is computed once without a graph, and each is evaluated again for every cotangent that is
+    pulled through it, so that memory holds the graph of one segment however many stages there are.
+
+    Attributes
+    ----------
+    t, stages
+        Times at the start of the step, shape (*batch,), and numbers of stages, shape (n,).
+    """
+
+    def __init__(
+        self, problem: StoppingProblem, solver: OneStepMethod, t: Tensor, x: Tensor, h: Tensor, stages: np.ndarray
+    ) -> None:
+        self.t, self.stages = t, stages
+        self._segments = solver.segments(problem.field_with_graph, t, h, stages)
+        self._carries: list[tuple[Tensor, ...]] = [(x.detach(),)]
+        with torch.no_grad():
+            for segment in solver.segments(problem.field_again, t, h, stages)[:-1]:
+                self._carries.append(segment(self._carries[-1]))
+        self._kept = self._evaluated(0) if len(self._segments) == 1 else None
+
+    def pull_back(self, cotangent: Tensor, inputs: Sequence[Tensor], *, again: bool = False) -> list[Tensor]:
+        """Pull a cotangent of x_1 back to x, and to each of ``inputs``; ``again`` if another one is to follow."""
+        cotangents: tuple[Tensor, ...] = (cotangent,)
+        totals = [torch.zeros_like(tensor) for tensor in inputs]
+        for index in reversed(range(len(self._segments))):
+            leaves, outputs = self._kept or self._evaluated(index)
+            # A field that depends on nothing hands on slopes without a graph.
+            connected = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+            found = torch.autograd.grad(
+                [output for output, _ in connected],
+                (*leaves, *inputs),
+                [cotangent for _, cotangent in connected],
+                retain_graph=again,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            cotangents = found[: len(leaves)]
+            add_to(totals, found[len(leaves) :])
+        return [*cotangents, *totals]
+
+    def _evaluated(self, index: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Leaves and outputs of one segment with its graph."""
+        leaves = tuple(tensor.detach().requires_grad_() for tensor in self._carries[index])
+        with torch.enable_grad():
+            return leaves, self._segments[index](leaves)

@@ -15,7 +15,7 @@ from odestop.continuous.forward import ForwardSolve, solve_forward
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 from odestop.status import StoppingStatus
 
 
@@ -62,7 +62,7 @@ class FiniteDifference:
         check_positive("relative_step", self.relative_step)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
 
@@ -79,7 +79,7 @@ class _Differences:
     def __init__(
         self,
         problem: StoppingProblem,
-        solver: RungeKutta,
+        solver: OneStepMethod,
         solve: ForwardSolve,
         time_cotangent: Tensor,
         state_cotangent: Tensor,

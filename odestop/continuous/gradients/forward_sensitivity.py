@@ -18,7 +18,7 @@ from odestop.continuous.gradients.first_order import StoppingGradients, attach_f
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ForwardSensitivity:
         check_count("max_columns", self.max_columns)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
         columns = _Columns(problem)
@@ -131,7 +131,7 @@ class _Sensitivities:
     def __init__(
         self,
         problem: StoppingProblem,
-        solver: RungeKutta,
+        solver: OneStepMethod,
         solve: ForwardSolve,
         stats: ContinuousStats,
         columns: _Columns,
@@ -180,7 +180,8 @@ class _Sensitivities:
         for k in range(last):
             step = self.solve.steps[k]
             x, t, h = self._leaves(step.state, step.start_time, step.step_size, rows)
-            state = self._push(x, t, h, (x, t, *self.problem.dynamics.parameters), (state, time, *parameters))
+            inputs = (x, t, *self.problem.dynamics.parameters)
+            state = self._push(x, t, h, step.stages, inputs, (state, time, *parameters))
             for level, event in enumerate(self.solve.events):
                 if event is not None:
                     arrived = self.problem.row_mask(event.index == k + 1).unsqueeze(-1)
@@ -198,14 +199,22 @@ class _Sensitivities:
         padded = [torch.cat([tangent, tangent.new_zeros(1, *tangent.shape[1:])]) for tangent in tangents]
         step_size = h.new_zeros(self.columns.count + 1, *h.shape)
         step_size[-1] = 1.0
-        pushed = self._push(x, t, h, inputs, (*padded, step_size))
+        pushed = self._push(x, t, h, event.stages, inputs, (*padded, step_size))
         return _AtEvent(event, usable, pushed[:-1], pushed[-1])
 
-    def _push(self, x: Tensor, t: Tensor, h: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
+    def _push(
+        self,
+        x: Tensor,
+        t: Tensor,
+        h: Tensor,
+        stages: np.ndarray,
+        inputs: Sequence[Tensor],
+        tangents: Sequence[Tensor],
+    ) -> Tensor:
         """Tangents of the end of a step from those of what it depends on."""
         with torch.enable_grad():
-            end = self.solver.advance(self.problem.field_with_graph, t, x, h)[0]
-        self.stats.vjps += self.solver.evaluations_per_step * (1 + len(tangents[0]))
+            end = self.solver.advance(self.problem.field_with_graph, t, x, h, stages=stages)[0]
+        self.stats.vjps += self.solver.evaluations(stages) * (1 + len(tangents[0]))
         return _jacobian_vector_products(end, inputs, tangents)
 
     def _leaves(

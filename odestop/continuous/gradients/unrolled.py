@@ -14,7 +14,7 @@ from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
 from odestop.continuous.solution import ContinuousStats
-from odestop.solvers import RungeKutta
+from odestop.solvers import OneStepMethod
 from odestop.status import StoppingStatus
 
 
@@ -61,7 +61,7 @@ class Unrolled:
         check_count("corrections", self.corrections)
 
     def attach(
-        self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, stats: ContinuousStats
+        self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, stats: ContinuousStats
     ) -> tuple[Tensor, Tensor]:
         """T of shape (*batch, levels) and x(T) of shape (*batch, levels, d), as differentiable tensors."""
         time, state = problem.levels_to_device(solve.time), solve.state.clone()
@@ -90,7 +90,7 @@ def _empty_sum(tensor: Tensor) -> Tensor:
 class _Replay:
     """The accepted steps and the events of a forward solve, with a graph."""
 
-    def __init__(self, problem: StoppingProblem, solver: RungeKutta, solve: ForwardSolve, corrections: int) -> None:
+    def __init__(self, problem: StoppingProblem, solver: OneStepMethod, solve: ForwardSolve, corrections: int) -> None:
         self.problem, self.solver, self.solve, self.corrections = problem, solver, solve, corrections
         self.shift = problem.t0 - problem.t0.detach()
 
@@ -122,7 +122,7 @@ class _Replay:
         for k in range(int(last.max())):
             step = self.solve.steps[k]
             h = self.problem.to_device(np.where(k < last, step.step_size, 0.0))
-            x = self.advance(donate(self.at(step.start_time), rows), x, h)
+            x = self.advance(donate(self.at(step.start_time), rows), x, h, step.stages)
             for level, index in enumerate(indices):
                 if (index == k + 1).any():
                     starts[level] = torch.where(self.problem.row_mask(index == k + 1).unsqueeze(-1), x, starts[level])
@@ -133,18 +133,18 @@ class _Replay:
         start, t = donate(start, usable), donate(self.at(event.start_time), usable)
         h = torch.where(usable, self.problem.to_device(event.step_size), 0.0).requires_grad_()
         for _ in range(self.corrections):
-            value = self.problem.criterion.with_graph(t + h, self.advance(t, start, h))
+            value = self.problem.criterion.with_graph(t + h, self.advance(t, start, h, event.stages))
             (rate,) = torch.autograd.grad(value, h, torch.ones_like(value), create_graph=True)
             gap = torch.where(usable, value - threshold, 0.0)
             h = h - gap / torch.where(usable, rate, 1.0)
-        return h, self.advance(t, start, h)
+        return h, self.advance(t, start, h, event.stages)
 
     def at(self, time: np.ndarray) -> Tensor:
         """Host times, which move with t0."""
         return self.problem.to_device(time) + self.shift
 
-    def advance(self, t: Tensor, x: Tensor, step_size: Tensor) -> Tensor:
-        return self.solver.advance(self.problem.field_with_graph, t, x, step_size)[0]
+    def advance(self, t: Tensor, x: Tensor, step_size: Tensor, stages: np.ndarray) -> Tensor:
+        return self.solver.advance(self.problem.field_with_graph, t, x, step_size, stages=stages)[0]
 
 
 def _steps_before(event: Event | None, trajectories: int) -> np.ndarray:

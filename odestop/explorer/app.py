@@ -1,0 +1,132 @@
+"""The explorer's server: a Dash app of local files only, and how it is started and ended."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import webbrowser
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import torch
+from dash import Dash
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from odestop.explorer import callbacks, layout
+from odestop.explorer.answers import answers
+from odestop.explorer.presets import DEFAULT_PRESET, PRESETS
+from odestop.explorer.query import to_query
+from odestop.explorer.scene import Scene
+
+PORTS_TRIED = 20
+
+
+class _QuietRequestHandler(WSGIRequestHandler):
+    """Keeps connections open between requests, and writes no line for each."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        """Write nothing."""
+
+
+def create_app(scene: Scene | None = None) -> Dash:
+    """Return the explorer as a Dash app, whose ``server`` is a WSGI application.
+
+    Parameters
+    ----------
+    scene
+        What is shown where the page's address names nothing else; the first preset by default.
+
+    Examples
+    --------
+    >>> create_app().server.test_client().get("/").status_code
+    200
+    """
+    app = Dash(
+        "odestop.explorer",
+        title="odestop explorer",
+        update_title="",
+        serve_locally=True,
+        suppress_callback_exceptions=True,
+        add_log_handler=False,
+        enable_mcp=False,
+        on_error=callbacks.explain,
+    )
+    app.layout = layout.page(scene or PRESETS[DEFAULT_PRESET].scene)
+    callbacks.register(app)
+    return app
+
+
+def serve(
+    scene: Scene | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8050,
+    open_browser: bool = True,
+    announce: Callable[[str], object] = print,
+) -> None:
+    """Serve the explorer until Ctrl-C.
+
+    Parameters
+    ----------
+    scene
+        What to start with; the first preset by default.
+    host
+        Address to listen at.  Other machines reach the server only if it is not the local one.
+    port
+        Where to listen; if it is taken, one of the next 20 ports is.
+    open_browser
+        Whether to show the page in the user's browser.
+    announce
+        Called with one line that names the page's address, once it can be opened.
+
+    Raises
+    ------
+    OSError
+        If there is no free port, or the host is not an address of this machine.
+    """
+    # One page is one person; more threads per solve only make the small ones slower.
+    torch.set_num_threads(1)
+    listener = listener_at(host, port)
+    application = create_app(scene).server
+    server = make_server(
+        host, port, application, threaded=True, request_handler=_QuietRequestHandler, fd=listener.fileno()
+    )
+    address = f"http://{_in_address(host)}:{listener.getsockname()[1]}/"
+    Thread(target=_warm_up, args=(scene or PRESETS[DEFAULT_PRESET].scene,), daemon=True).start()
+    announce(f"The explorer is at {address} (Ctrl-C ends it)")
+    if open_browser:
+        webbrowser.open(f"{address}?{to_query(scene)}" if scene else address)
+    with listener:
+        server.serve_forever()
+
+
+def _warm_up(scene: Scene) -> None:
+    """Make PyTorch load now what it loads at the first solve."""
+    answers(scene)
+
+
+def listener_at(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at the first free port."""
+    if not 0 <= port <= 65535:
+        raise OSError(f"port must be from 0 to 65535, got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, min(port + PORTS_TRIED, 65535) + 1):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"cannot listen at {host}, port {candidate}: {error.strerror or error}") from error
+        else:
+            return listener
+    raise OSError(f"ports {port} to {min(port + PORTS_TRIED, 65535)} of {host} are all taken")
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
