@@ -160,7 +160,9 @@ def ablation_cells(scale: str) -> list[Cell]:
     cells = [lines["RNNprop"]]
     for name in ("RNNprop-Time", "RNNprop-Level"):
         cells += [replace(lines[name], weight=weight) for weight in (0.01, 0.1, 1.0, 10.0)]
-        cells += [replace(lines[name], threshold=lines[name].threshold * factor) for factor in (0.1, 10.0)]
+        cells += [
+            replace(lines[name], threshold=float(f"{lines[name].threshold * factor:.3g}")) for factor in (0.1, 10)
+        ]
         cells += [replace(lines[name], sensitivity="interpolated")]
     return [replace(cell, seed=SCALES[scale].seeds[0]) for cell in cells]
 

@@ -139,7 +139,7 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, counts: pd.DataFrame, labels:
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(1, curves["iteration"].max())
+    axes.set_xlim(0.9, curves["iteration"].max())
     axes.set_ylim(_LEAST, 3.0)
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_locator(ticker.LogLocator(numticks=6))

@@ -6,20 +6,27 @@ import errno
 import socket
 import webbrowser
 from collections.abc import Callable
-from threading import Thread
+from contextlib import suppress
+from threading import Condition, Thread
 from typing import Any
 
 import torch
 from dash import Dash
+from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from odestop.explorer import callbacks, layout
 from odestop.explorer.answers import answers
+from odestop.explorer.jobs import Jobs
 from odestop.explorer.presets import DEFAULT_PRESET, PRESETS
 from odestop.explorer.query import to_query
 from odestop.explorer.scene import Scene
+from odestop.explorer.solving import CancelledError
 
 PORTS_TRIED = 20
+
+_PATIENCE = 20.0
+"""Seconds that Ctrl-C waits for what cannot be cancelled, such as a figure for print."""
 
 
 class _QuietRequestHandler(WSGIRequestHandler):
@@ -31,13 +38,15 @@ class _QuietRequestHandler(WSGIRequestHandler):
         """Write nothing."""
 
 
-def create_app(scene: Scene | None = None) -> Dash:
+def create_app(scene: Scene | None = None, jobs: Jobs | None = None) -> Dash:
     """Return the explorer as a Dash app, whose ``server`` is a WSGI application.
 
     Parameters
     ----------
     scene
         What is shown where the page's address names nothing else; the first preset by default.
+    jobs
+        For cancelling what is under way from outside.
 
     Examples
     --------
@@ -55,7 +64,7 @@ def create_app(scene: Scene | None = None) -> Dash:
         on_error=callbacks.explain,
     )
     app.layout = layout.page(scene or PRESETS[DEFAULT_PRESET].scene)
-    callbacks.register(app)
+    callbacks.register(app, jobs or Jobs())
     return app
 
 
@@ -90,22 +99,50 @@ def serve(
     # One page is one person; more threads per solve only make the small ones slower.
     torch.set_num_threads(1)
     listener = listener_at(host, port)
-    application = create_app(scene).server
+    jobs = Jobs()
+    application = create_app(scene, jobs).server
+    traffic = _Traffic(application)
     server = make_server(
         host, port, application, threaded=True, request_handler=_QuietRequestHandler, fd=listener.fileno()
     )
     address = f"http://{_in_address(host)}:{listener.getsockname()[1]}/"
-    Thread(target=_warm_up, args=(scene or PRESETS[DEFAULT_PRESET].scene,), daemon=True).start()
+    warming = Thread(target=_warm_up, args=(scene or PRESETS[DEFAULT_PRESET].scene, jobs.watch("warm-up", 1)))
+    warming.start()
     announce(f"The explorer is at {address} (Ctrl-C ends it)")
     if open_browser:
         webbrowser.open(f"{address}?{to_query(scene)}" if scene else address)
     with listener:
         server.serve_forever()
+    # A thread that is cut off inside PyTorch would end the process with a complaint.
+    jobs.close()
+    traffic.wait_until_still()
+    warming.join()
 
 
-def _warm_up(scene: Scene) -> None:
+class _Traffic:
+    """Counts the requests that are under way."""
+
+    def __init__(self, application: Flask) -> None:
+        self._count = 0
+        self._changed = Condition()
+        application.before_request(lambda: self._add(1))
+        application.teardown_request(lambda error: self._add(-1))
+
+    def _add(self, difference: int) -> None:
+        with self._changed:
+            self._count += difference
+            self._changed.notify_all()
+
+    def wait_until_still(self) -> None:
+        """Return once there are none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count <= 0, timeout=_PATIENCE)
+
+
+def _warm_up(scene: Scene, cancelled: Callable[[], bool]) -> None:
     """Make PyTorch load now what it loads at the first solve."""
-    answers(scene)
+    with suppress(CancelledError):
+        answers(scene, cancelled)
 
 
 def listener_at(host: str, port: int) -> socket.socket:

@@ -27,11 +27,10 @@ from odestop.explorer.stopping_curves import stopping_curves
 Asked = dict[str, Any]
 
 
-def register(app: Dash) -> None:
-    """Add all callbacks to the app."""
-    jobs, descents = Jobs(), Descents()
+def register(app: Dash, jobs: Jobs) -> None:
+    """Add all callbacks to the app; what they compute ends early once its job is cancelled."""
     _register_pictures(app, jobs)
-    _register_descent(app, descents)
+    _register_descent(app, Descents())
     _register_files(app)
     _register_browser(app)
 
@@ -117,7 +116,8 @@ def _register_pictures(app: Dash, jobs: Jobs) -> None:
         try:
             curves = stopping_curves(scene, cancelled=jobs.watch(_channel(asked), asked["serial"]))
         except CancelledError:
-            return (*[no_update] * 6, {"serial": asked["serial"]})
+            # The numbers shown are those of another scene by now.
+            return no_update, no_update, no_update, "…", no_update, "…", {"serial": asked["serial"]}
         of_time, of_steps = layout.derivative_names(scene)
         return (
             figures.stopping_times(theme, curves),

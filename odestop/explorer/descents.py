@@ -28,7 +28,7 @@ class Descents:
     --------
     >>> from odestop.explorer.scene import Scene
     >>> descents = Descents()
-    >>> descents.begin("mine", Scene(), "T", "theta")
+    >>> descents.begin("mine", Scene(dynamics_values={"theta": 0.5}), "T", "theta")
     >>> descents.step("mine").value > descents.step("mine").value
     True
     """

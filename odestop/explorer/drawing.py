@@ -152,7 +152,7 @@ def _draw_times(axes: Axes, scene: Scene, curves: StoppingCurves, colours: dict[
     axes.set_xlim(low, high)
     for k, threshold in enumerate(curves.thresholds):
         colour = colours[threshold]
-        axes.plot(*_without_jumps(curves.values, curves.times[k]), color=colour, zorder=3)
+        axes.plot(*without_jumps(curves.values, curves.times[k]), color=colour, zorder=3)
         stairs = np.where(np.isfinite(curves.scaled_steps[k]), curves.scaled_steps[k], np.nan)
         axes.plot(curves.step_values, stairs, drawstyle="steps-mid", color=colour, linewidth=0.6, alpha=0.8, zorder=2)
     _shade_unreached(axes, curves)
@@ -170,7 +170,7 @@ def _draw_times(axes: Axes, scene: Scene, curves: StoppingCurves, colours: dict[
     axes.set_ylabel("stopping time $T$ (line), $h N$ (stairs)")
 
 
-def _without_jumps(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def without_jumps(values: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a curve with nan where T is infinite and between values where it jumps, so that no line crosses a gap."""
     times = np.where(np.isfinite(times), times, np.nan)
     changes = np.abs(np.diff(times))

@@ -53,7 +53,7 @@ def edited(scene: Scene, edits: Sequence[tuple[str, Any]]) -> Edited:
     >>> result.scene.thresholds, result.scene.x0
     ((0.2, 1.0, 0.01), (0.5, 0.25))
     >>> result.problems
-    {'step_size': 'step_size must be positive and finite, got -1.0'}
+    {'step_size': 'step_size must be positive and at most 1e+06, got -1.0'}
     """
     found: dict[str, str] = {}
     for name, value in edits:

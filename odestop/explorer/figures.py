@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from odestop.explorer.drawing import without_jumps
 from odestop.explorer.gradient_errors import GradientErrors
 from odestop.explorer.landscape import Landscape
 from odestop.explorer.level_sets import LevelSet
@@ -14,7 +15,9 @@ from odestop.explorer.looks import Figure, Theme, Trace, axis, layout, line, log
 from odestop.explorer.paths import Paths
 from odestop.explorer.stopping_curves import StoppingCurves
 
-LANDSCAPE_MARGIN = (56, 16, 8, 40)
+MARGIN = (66, 16, 8, 42)
+"""Left, right, top and bottom of all figures, in pixels: what stands above another is aligned with it."""
+
 _SHADES = 16
 _MOST_POINTS = 600
 _TANGENT_REACH = 0.18
@@ -88,8 +91,8 @@ def stopping_times(theme: Theme, curves: StoppingCurves) -> Figure:
         colour = theme.threshold(index)
         traces += [
             line(curves.step_values, curves.scaled_steps[index], colour, width=1, shape="hvh"),
-            line(curves.step_values, curves.scaled_fractional[index], colour, width=1.6, dash="dot"),
-            line(curves.values, curves.times[index], colour, width=2.4),
+            line(*without_jumps(curves.step_values, curves.scaled_fractional[index]), colour, width=1.6, dash="dot"),
+            line(*without_jumps(curves.values, curves.times[index]), colour, width=2.4),
         ]
         traces[-3]["opacity"] = 0.65
     traces += _tangents(theme, curves)
@@ -104,7 +107,7 @@ def stopping_times(theme: Theme, curves: StoppingCurves) -> Figure:
     here["line"] = {"color": theme.muted, "width": 1, "dash": "dash"}
     return {
         "data": traces,
-        "layout": layout(theme, xaxis, yaxis, margin=(56, 16, 8, 40), shapes=[here]),
+        "layout": layout(theme, xaxis, yaxis, margin=MARGIN, shapes=[*_unreached(theme, curves), here]),
     }
 
 
@@ -148,7 +151,7 @@ def descent_of_criterion(theme: Theme, paths: Paths) -> Figure:
     ]
     xaxis = axis(theme, "time t", range=[0, _time_shown(paths)])
     yaxis = logarithmic_axis(theme, "J(x(t))", *_levels_shown(paths))
-    return {"data": traces, "layout": layout(theme, xaxis, yaxis, margin=(56, 16, 8, 40), shapes=shapes)}
+    return {"data": traces, "layout": layout(theme, xaxis, yaxis, margin=MARGIN, shapes=shapes)}
 
 
 def gradient_error_lines(theme: Theme, errors: GradientErrors) -> Figure:
@@ -168,7 +171,7 @@ def gradient_error_lines(theme: Theme, errors: GradientErrors) -> Figure:
     xaxis = logarithmic_axis(theme, "step size h", *_room_around(steps, 1.15), **labels)
     both = np.concatenate([errors.definition3, errors.interpolated])
     yaxis = logarithmic_axis(theme, "relative error", *_room_around(both, 1.4))
-    return {"data": traces, "layout": layout(theme, xaxis, yaxis, margin=(56, 16, 8, 40))}
+    return {"data": traces, "layout": layout(theme, xaxis, yaxis, margin=MARGIN)}
 
 
 def empty(theme: Theme, words: str) -> Figure:
@@ -182,7 +185,7 @@ def empty(theme: Theme, words: str) -> Figure:
 def _landscape_layout(theme: Theme, picture: Landscape) -> Figure:
     xaxis = axis(theme, picture.plane.labels[0], range=list(picture.bounds[0]), showgrid=False)
     yaxis = axis(theme, picture.plane.labels[1], range=list(picture.bounds[1]), showgrid=False)
-    return layout(theme, xaxis, yaxis, margin=LANDSCAPE_MARGIN)
+    return layout(theme, xaxis, yaxis, margin=MARGIN)
 
 
 def _shades(values: np.ndarray) -> np.ndarray:
@@ -239,6 +242,28 @@ def _tangents(theme: Theme, curves: StoppingCurves) -> list[Trace]:
         here = np.array([theta]), np.array([answer.time])
         traces.append(markers(*here, color=theme.threshold(0), size=10, line={"color": theme.ink, "width": 1.6}))
     return traces
+
+
+def _unreached(theme: Theme, curves: StoppingCurves) -> list[Figure]:
+    """Return shades where the first ε is never met."""
+    values, missed = curves.values, ~np.isfinite(curves.times[0])
+    edges = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, values[-1:]])
+    # Where a run of misses begins and ends.
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], missed, [False]]).astype(int)))
+    return [
+        {
+            "type": "rect",
+            "x0": float(edges[begin]),
+            "x1": float(edges[end]),
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "fillcolor": theme.grid,
+            "line": {"width": 0},
+        }
+        for begin, end in zip(turns[::2], turns[1::2], strict=True)
+    ]
 
 
 def _time_range(curves: StoppingCurves) -> list[float]:

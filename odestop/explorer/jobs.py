@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from threading import Lock
+from threading import Event, Lock
 
 MOST_CHANNELS = 1000
 
@@ -26,6 +26,7 @@ class Jobs:
     def __init__(self) -> None:
         self._cancelled: OrderedDict[str, int] = OrderedDict()
         self._lock = Lock()
+        self._closed = Event()
 
     def cancel(self, channel: str, serial: int) -> None:
         """Nobody waits for this job, nor for earlier ones of the channel."""
@@ -36,4 +37,8 @@ class Jobs:
 
     def watch(self, channel: str, serial: int) -> Callable[[], bool]:
         """Return a function that says whether a job was cancelled."""
-        return lambda: self._cancelled.get(channel, 0) >= serial
+        return lambda: self._closed.is_set() or self._cancelled.get(channel, 0) >= serial
+
+    def close(self) -> None:
+        """Nobody waits for anything any more: the server ends."""
+        self._closed.set()

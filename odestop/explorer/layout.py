@@ -330,15 +330,15 @@ def _pair(name: str, spec: dict[str, Any], value: float | int | None) -> Compone
     return html.Div([slider, number], className="pair")
 
 
-def written(values: Sequence[float]) -> str:
+def written(values: Sequence[float | int]) -> str:
     """Return several numbers as a text field shows them."""
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-def position(spec: dict[str, Any], value: float) -> float:
+def position(spec: dict[str, Any], value: float | int) -> float:
     """Return where a slider stands for a value."""
     inside = min(max(value, spec["low"]), spec["high"])
-    return math.log10(inside) if spec["logarithmic"] else inside
+    return math.log10(inside) if spec["logarithmic"] else float(inside)
 
 
 def _spec(control: Control) -> dict[str, Any]:
@@ -388,7 +388,7 @@ def _entry(mark: str, colour: str, words: str) -> Component:
     return html.Span([html.I(className=mark, style={"color": colour}), words], className="entry")
 
 
-def _threshold_entries(mark: str, theme: Theme, thresholds: Sequence[float], words: str) -> list[Component]:
+def _threshold_entries(mark: str, theme: Theme, thresholds: Sequence[float | int], words: str) -> list[Component]:
     return [
         _entry(mark, theme.threshold(index), f"{words if index == 0 else ''}{threshold:.3g}")
         for index, threshold in enumerate(thresholds)

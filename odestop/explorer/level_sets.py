@@ -107,7 +107,7 @@ def _box(lines: Sequence[np.ndarray], picture: Landscape, threshold: float) -> B
 def _is_small(box: Bounds, picture: Landscape) -> bool:
     """Whether a box has few cells of the picture's grid."""
     cells = [(high - low) / (axis[1] - axis[0]) for (low, high), axis in zip(box, (picture.x, picture.y), strict=True)]
-    return max(cells) < _FEWEST_CELLS
+    return bool(max(cells) < _FEWEST_CELLS)
 
 
 def _joined(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -142,14 +142,14 @@ def axis(theme: Theme, title: str, **options: Any) -> dict[str, Any]:
     return {**common, **options}
 
 
-def logarithmic_axis(theme: Theme, title: str, low: float, high: float, **options: Any) -> dict[str, Any]:
+def logarithmic_axis(theme: Theme, title: str, low: float | int, high: float | int, **options: Any) -> dict[str, Any]:
     """Return a logarithmic axis from low to high, with a few labels that are easy to read."""
     values = decade_ticks(low, high)
     ticks = {"tickmode": "array", "tickvals": values, "ticktext": [power_label(value) for value in values]}
     return axis(theme, title, type="log", range=[math.log10(low), math.log10(high)], **{**ticks, **options})
 
 
-def decade_ticks(low: float, high: float) -> list[float]:
+def decade_ticks(low: float | int, high: float | int) -> list[float]:
     """Return the labelled places of a logarithmic axis: powers of ten, and multiples of them if those are few.
 
     Examples
@@ -169,7 +169,7 @@ def decade_ticks(low: float, high: float) -> list[float]:
     return inside[::stride]
 
 
-def power_label(value: float) -> str:
+def power_label(value: float | int) -> str:
     """Return a number as an axis shows it: plain if it is short, else with a power of ten.
 
     Examples

@@ -143,7 +143,7 @@ class Trainer:
     def train_step(self) -> dict[str, Any]:
         """Unroll the network on the next batch of problems and move its weights; return the row of the history."""
         start = time.perf_counter()
-        unroll = self._start("batch", self.step)
+        unroll = self._start("batch", stream=0, index=self.step)
         norms = []
         while not unroll.finished:
             unroll.advance().backward()
@@ -161,11 +161,12 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> dict[str, Any]:
         """Evaluate the objective on the validation problems; return the row of the validation table."""
-        unroll = self._start("validation_problems", 0)
+        unroll = self._start("validation_problems", stream=1, index=0)
         while not unroll.finished:
             unroll.advance()
         summary = self._summary(unroll)
-        best = summary["loss"] < self.best
+        # The first one is the best so far, even if it is no number.
+        best = summary["loss"] < self.best or not math.isfinite(self.best)
         if best:
             self.best = summary["loss"]
         return {**summary, "best": best}
@@ -202,16 +203,14 @@ class Trainer:
         self.network.load_state_dict(weights)
         self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
 
-    def _start(self, kind: str, index: int) -> Unroll:
-        """Draw a batch of problems and take this process's share of it."""
-        settings = self.configuration
-        number = getattr(settings, kind)
-        stream = {"batch": 0, "validation_problems": 1}[kind]
+    def _start(self, name: str, stream: int, index: int) -> Unroll:
+        """Draw a batch of problems, of the size that a setting names, and take this process's share of it."""
+        settings, problems = self.configuration, getattr(self.configuration, name)
         # The generator on the CPU looks at 32 bits of a seed only.
         seed = int(np.random.SeedSequence((settings.seed, stream, index)).generate_state(1)[0])
         generator = torch.Generator(self.workers.device).manual_seed(seed)
-        objective, x0 = self._problems.sample(number, generator, dtype=settings.torch_dtype)
-        share = self.workers.share(kind, number)
+        objective, x0 = self._problems.sample(problems, generator, dtype=settings.torch_dtype)
+        share = self.workers.share(name, problems)
         optimizer = self.network.optimizer(objective.problems(share), detach_gradient=not settings.second_derivatives)
         return self._loss.start(optimizer, x0[share])
 

@@ -62,7 +62,17 @@ class Workers:
 
 @contextmanager
 def workers_of(device: str) -> Iterator[Workers]:
-    """Join the processes that torchrun has started, if it has; leave them at the end."""
+    """Join the processes that torchrun has started, if it has; leave them at the end.
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device must be one that PyTorch finds here, got {device!r}: {error}") from None
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Workers(device=torch.device(device))

@@ -28,3 +28,11 @@ def test_channels_do_not_know_of_each_other_and_are_forgotten_in_the_end():
     for number in range(MOST_CHANNELS):
         jobs.cancel(f"channel {number}", 1)
     assert not jobs.watch("first", 1)()
+
+
+def test_at_the_end_everything_is_cancelled():
+    jobs = Jobs()
+    under_way = jobs.watch("a", 1)
+    jobs.close()
+    assert under_way()
+    assert jobs.watch("b", 1)()

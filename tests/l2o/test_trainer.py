@@ -207,6 +207,13 @@ def test_the_bar_shows_loss_value_steps_and_time(tmp_path):
         assert text in shown
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="device must be one that PyTorch finds here, got 'cuda'"):
+        train(dataclasses.replace(SMALL, device="cuda"), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_problems_that_cannot_be_shared_are_refused():
     from odestop.l2o.workers import Workers
 

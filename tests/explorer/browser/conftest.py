@@ -45,7 +45,9 @@ class Page:
     def rest(self, *panels: str) -> "Page":
         """Wait until what some panels show is drawn, by default the numbers, the landscape and the stopping times."""
         panels = panels or ("results", "stopping-panel")
-        calm = " && ".join(f"document.getElementById('{name}')?.getAttribute('aria-busy') === 'false'" for name in panels)
+        calm = " && ".join(
+            f"document.getElementById('{name}')?.getAttribute('aria-busy') === 'false'" for name in panels
+        )
         self.until(f"return {calm}", 0.1)
         return self
 
