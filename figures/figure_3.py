@@ -93,7 +93,7 @@ def draw_ablation(counts: pd.DataFrame, dimension: int, level: float, iterations
     counts = counts[counts["dimension"] == dimension]
     plain = counts[counts["weight"] == 0]
     with styled():
-        figure = new_figure(TWO_COLUMNS, 3.4)
+        figure = new_figure(TWO_COLUMNS, 3.8)
         thresholds = []
         for axes, criterion in zip(figure.subplots(1, 2), ("decrease", "value"), strict=True):
             penalised = counts[(counts["criterion"] == criterion) & (counts["weight"] > 0)]
