@@ -91,6 +91,20 @@ class DenseTrajectory:
             rows.append(torch.from_numpy(known).to(self._problem.initial_state))
         return rows if self._problem.batch else rows[0]
 
+    @property
+    def states(self) -> Tensor | list[Tensor]:
+        """The states at `times`, shape (len(times), d), or a list of them; nothing is evaluated for them."""
+        record, latest = self._record, self._solve.time.argmax(axis=1)
+        size = self._problem.initial_state.shape[-1]
+        starts = torch.stack([*(step.state for step in self._solve.steps), record.last_start])
+        starts = starts.reshape(len(record.step_size), -1, size)
+        ends = self._solve.state.reshape(len(latest), -1, size)
+        rows = [
+            torch.cat([starts[torch.from_numpy(record.step_size[:, row] > 0), row], ends[row, latest[row], None]])
+            for row in range(len(latest))
+        ]
+        return rows if self._problem.batch else rows[0]
+
     @cached_property
     def start_times(self) -> Array:
         """t0 of every trajectory, shape (n,)."""

@@ -15,7 +15,7 @@ from odestop.explorer.modules import DTYPE
 from odestop.explorer.scene import Scene
 from odestop.explorer.solving import Cancelled, in_words
 
-STEPS_SHOWN, PLACES_SHOWN = 48, 64
+PLACES_SHOWN, MOST_PLACES_SHOWN = 48, 400
 
 
 @dataclass(frozen=True)
@@ -139,24 +139,34 @@ def _place(time: float, position: Tensor) -> np.ndarray | None:
 
 
 def _samples(flow: Solved[ContinuousSolution]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return times, positions and J along the trajectory, from t = 0 to its end."""
-    trajectory = flow.solution.trajectory
+    """Return times, positions and J along the trajectory, from t = 0 to its end.
+
+    Where the steps are few, the cubic with their states and slopes runs between their ends, which costs one evaluation
+    of the dynamics for all of them together.
+    """
+    trajectory, modules = flow.solution.trajectory, flow.modules
     assert trajectory is not None
-    known = trajectory.times
-    assert isinstance(known, Tensor)
-    # Where the steps are many, some of them show the curve; where they are few, several places in each.
-    ends = known[torch.linspace(0, len(known) - 1, min(len(known), STEPS_SHOWN + 1)).round().long()][1:]
-    count = max(2, round(PLACES_SHOWN / max(1, len(ends))))
-    fractions = torch.arange(1, count + 1, dtype=DTYPE) / count
-    modules = flow.modules
-    times = [known[:1]]
+    times, states = trajectory.times, trajectory.states
+    assert isinstance(times, Tensor)
+    assert isinstance(states, Tensor)
     with torch.no_grad():
-        states = [getattr(modules.flow, "initial_state", lambda x: x)(modules.x0).unsqueeze(0)]
-        for end in ends.tolist():
-            segment = trajectory.segment(trajectory.locate(np.array([end])))
-            # The dense output takes any number of places.
-            states.append(segment.dense(fractions))
-            times.append(float(segment.start_time[0]) + float(segment.step_size[0]) * fractions)
-        positions = getattr(modules.flow, "position", lambda state: state)(torch.cat(states))
+        if len(times) > PLACES_SHOWN:
+            chosen = torch.linspace(0, len(times) - 1, min(len(times), MOST_PLACES_SHOWN)).round().long()
+            times, states = times[chosen], states[chosen]
+        else:
+            count = math.ceil(2 * PLACES_SHOWN / max(1, len(times) - 1))
+            times, states = _between(times, states, modules.flow(times.unsqueeze(-1), states), count)
+        positions = getattr(modules.flow, "position", lambda state: state)(states)
         values = modules.criterion(positions)
-    return torch.cat(times).numpy(), positions.numpy(), values.numpy()
+    return times.numpy(), positions.numpy(), values.numpy()
+
+
+def _between(times: Tensor, states: Tensor, slopes: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return ``count`` places on every piece of the cubic Hermite interpolant, and its beginning."""
+    s = torch.arange(1, count + 1, dtype=DTYPE)[:, None] / count
+    h = times.diff()[:, None, None]
+    begin, end, leaving, arriving = (part[:, None] for part in (states[:-1], states[1:], slopes[:-1], slopes[1:]))
+    chord = begin + (3 - 2 * s) * s**2 * (end - begin)
+    pieces = chord + h * s * (1 - s) * ((1 - s) * leaving - s * arriving)
+    places = times[:-1, None] + s.T * h[..., 0]
+    return torch.cat([times[:1], places.flatten()]), torch.cat([states[:1], pieces.flatten(0, 1)])

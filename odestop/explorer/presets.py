@@ -91,6 +91,7 @@ PRESETS: dict[str, Preset] = {
             dynamics_values={"scale": 1.0, "rate": 0.0},
             thresholds=(0.3, 0.7),
             step_size=0.0015,
+            method="rock4",
             parameter="scale",
             parameter_range=(0.25, 1.3),
             horizon=50.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def rkc2_counts() -> list[int]:
     return list(range(2, _RKC_MOST_STAGES + 1))
 
 
-def rkc2_limits(stages: Array) -> Array:
+def rkc2_limits(stages: Array | int) -> Any:
     """ℓ of RKC2, nearly 2/3 (1 - 2ε/15) s²; it is a little below the end of the interval."""
     return 2.0 / 3.0 * (stages**2 - 1) * (1.0 - 2.0 / 15.0 * _RKC_DAMPING)
 
@@ -65,7 +66,7 @@ def rkc2_coefficients(stages: int) -> StageCoefficients:
         mu, nu, rate = 2.0 * b[j] * w0 / b[j - 1], -b[j] / b[j - 2], 2.0 * b[j] * w1 / b[j - 1]
         rows.append((node, mu, nu, rate, 1.0 - mu - nu, -a[j - 1] * rate))
         before, node = node, mu * node + nu * before + rate * (1.0 - a[j - 1])
-    return StageCoefficients(np.array(rows), np.empty(0), float(rkc2_limits(np.array(stages))))
+    return StageCoefficients(np.array(rows), np.empty(0), float(rkc2_limits(stages)))
 
 
 def _chebyshev_polynomials(degree: int, x: float) -> tuple[Array, Array, Array]:

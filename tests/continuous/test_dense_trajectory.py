@@ -7,6 +7,7 @@ import torch
 
 import odestop
 from odestop import StoppingStatus
+from odestop.continuous.gradients import DiscreteAdjoint
 from odestop.solvers import METHODS
 
 DOUBLE = {"dtype": torch.float64}
@@ -87,6 +88,31 @@ def test_it_ends_at_the_last_level_or_where_the_solve_gave_up():
     torch.testing.assert_close(missed.trajectory(t)[:, 0], torch.exp(-t), rtol=1e-5, atol=0.0)
 
 
+def test_states_are_those_at_the_times_and_cost_nothing():
+    levels, calls = torch.tensor([0.5, -1.0], **DOUBLE), 0
+
+    def counted(t, x):
+        nonlocal calls
+        calls += 1
+        return -x
+
+    one = odestop.continuous_stopping_time(counted, torch.ones(1, **DOUBLE), first, 0.1)
+    missed = odestop.continuous_stopping_time(
+        counted, torch.ones(1, **DOUBLE), first, levels, levels=True, t_max=3.0, gradient=DiscreteAdjoint(checkpoints=3)
+    )
+    x0 = torch.tensor([[1.0], [2.0], [0.05]], **DOUBLE)
+    several = odestop.continuous_stopping_time(counted, x0, first, 0.1)
+    before = calls
+    states = [one.trajectory.states, *several.trajectory.states]
+    assert calls == before
+    states.append(missed.trajectory.states)
+    times = [one.trajectory.times, *several.trajectory.times, missed.trajectory.times]
+    for start, t, x in zip([1.0, *x0[:, 0].tolist(), 1.0], times, states, strict=True):
+        assert x.shape == (len(t), 1)
+        torch.testing.assert_close(x[:, 0], start * torch.exp(-t), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(one.trajectory.states, one.trajectory(one.trajectory.times), rtol=1e-12, atol=0.0)
+
+
 def test_it_ends_inside_a_dip_that_was_noticed_one_step_later():
     def rotation(t, x):
         return torch.stack([-x[..., 1], x[..., 0]], dim=-1)
@@ -95,6 +121,7 @@ def test_it_ends_inside_a_dip_that_was_noticed_one_step_later():
         rotation, torch.tensor([1.0, 0.0], **DOUBLE), lambda x: 1.0 + first(x), 1e-3, method="dopri8", rtol=1e-9
     )
     assert solution.trajectory.times[-1].item() == solution.time.item()
+    torch.testing.assert_close(solution.trajectory.states, solution.trajectory(solution.trajectory.times))
     t = torch.linspace(0.0, solution.time.item(), 30, **DOUBLE)
     torch.testing.assert_close(solution.trajectory(t)[:, 0], torch.cos(t), rtol=0.0, atol=1e-5)
 
@@ -102,6 +129,7 @@ def test_it_ends_inside_a_dip_that_was_noticed_one_step_later():
 def test_a_trajectory_without_a_step_is_its_start():
     solution = odestop.continuous_stopping_time(decay, torch.full((1,), 0.01, **DOUBLE), first, 0.1)
     assert solution.trajectory.times.tolist() == [0.0]
+    assert solution.trajectory.states.tolist() == [[0.01]]
     assert solution.trajectory(torch.zeros(2, **DOUBLE)).tolist() == [[0.01], [0.01]]
 
 

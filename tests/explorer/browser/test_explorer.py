@@ -95,7 +95,8 @@ def test_a_slider_moves_the_picture_and_the_numbers(page):
 
 def test_a_slider_move_repaints_at_once(page):
     """Measured in the browser, from the slider's event to the frame in which the new T and the new path are drawn."""
-    page.open()
+    everything = ("results", "stopping-panel", "errors-panel")
+    page.open().rest(*everything)
     page.driver.execute_script("""
         const milliseconds = (window.repaints = []);
         let began = null, texts = false, lines = false;
@@ -111,7 +112,7 @@ def test_a_slider_move_repaints_at_once(page):
     slider = page.element(THETA, "slider")
     for _ in range(12):
         slider.send_keys(Keys.ARROW_RIGHT)
-        page.rest()
+        page.rest(*everything)
     milliseconds = page.driver.execute_script("return window.repaints")
     assert len(milliseconds) == 12
     median = statistics.median(milliseconds)
