@@ -43,10 +43,10 @@ def page(scene: Scene) -> Component:
             _header(),
             _controls(),
             _results(),
-            _panel("landscape", "Landscape", _landscape(), (("flow", "flow"), ("steps", "steps"))),
-            _panel("stopping", "Stopping time", _stopping(), (("times", "T"), ("step-times", "N")), _descend()),
+            _panel("landscape", "Landscape", _landscape(), "paths"),
+            _panel("stopping", "Stopping time", _stopping(), "stopping_curves", _descend()),
             _panel("descent", "Target along the way", [_graph("trajectory")]),
-            _panel("errors", "Gradient error", _errors(), (("gradient-errors", "errors"),)),
+            _panel("errors", "Gradient error", _errors(), "gradient_errors"),
             _notice(),
         ],
         id="page",
@@ -202,17 +202,13 @@ def _panel(
     name: str,
     title: str,
     drawing: Sequence[Component],
-    tables: Sequence[tuple[str, str]] = (),
+    table: str = "",
     extra: Sequence[Component] = (),
 ) -> Component:
-    """Return a panel; tables are the kinds of CSV files of its numbers, each with a word for its button."""
-    words = "Save as a table (CSV)"
-    downloads = [
-        _element(html.Button, word, id={"file": kind}, className="quiet", title=words, aria_label=f"{words}: {word}")
-        for kind, word in tables
-    ]
-    label = [html.Span("CSV", className="note")] if downloads else []
-    top = [html.H2(title), *extra, html.Span(className="gap"), *label, *downloads]
+    """Return a panel; ``table`` is the kind of CSV file that has its numbers."""
+    words = f"{title}: save as a table (CSV)"
+    downloads = [_element(html.Button, "CSV", id={"file": table}, className="quiet", title=words, aria_label=words)]
+    top = [html.H2(title), *extra, html.Span(className="gap"), *(downloads if table else [])]
     parts = [
         html.Div(top, className="top"),
         html.Div(id=f"{name}-legend", className="legend"),
