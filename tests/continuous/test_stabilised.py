@@ -48,13 +48,12 @@ def gradient(solution, flow, *others):
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-@pytest.mark.parametrize("method", ["rock4", "rkc2"])
-def test_a_linear_decay_has_its_closed_form(method):
+@pytest.mark.parametrize(("method", "rtol", "accuracy"), [("rock4", 1e-7, 1e-7), ("rkc2", 1e-5, 2e-3)])
+def test_a_linear_decay_has_its_closed_form(method, rtol, accuracy):
     rates = torch.tensor([2.0, 1000.0], **DOUBLE, requires_grad=True)
     solution = odestop.continuous_stopping_time(
-        lambda t, x: -rates * x, torch.ones(2, **DOUBLE), lambda x: x[..., 0], 0.1, method=method
+        lambda t, x: -rates * x, torch.ones(2, **DOUBLE), lambda x: x[..., 0], 0.1, method=method, rtol=rtol
     )
-    accuracy = {"rock4": 1e-7, "rkc2": 1e-4}[method]
     assert solution.time.item() == pytest.approx(math.log(10.0) / 2.0, rel=accuracy)
     solution.time.backward()
     assert rates.grad[0].item() == pytest.approx(-math.log(10.0) / 4.0, rel=10.0 * accuracy)

@@ -91,8 +91,7 @@ def test_both_layers_have_the_same_axes(drawn):
     assert drawn["ground"]["layout"]["margin"] == drawn["tracks"]["layout"]["margin"]
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(("name", "theme"), [*((name, "light") for name in PRESETS), ("figure-1", "dark")])
 def test_every_preset_is_drawn_and_small(name, theme):
     scene, looks = PRESETS[name].scene, THEMES[theme]
     picture, result = landscape(scene), paths(scene)

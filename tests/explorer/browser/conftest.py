@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,6 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--disable-features=BackForwardCache",
-    "--window-size=1280,800",
 )
 
 
@@ -138,9 +138,9 @@ def program(name: str) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """Start ``odestop explore`` and end it with Ctrl-C."""
+@contextmanager
+def serving() -> Iterator[str]:
+    """Start ``odestop explore``, give its address, and end it with Ctrl-C."""
     command = [sys.executable, "-m", "odestop", "explore", "--no-browser", "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -157,13 +157,8 @@ def address() -> Iterator[str]:
     assert output == "", "the server writes nothing but its address"
 
 
-@pytest.fixture(scope="session")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterator[object]:
+@contextmanager
+def browsing(profile: Path, downloads: Path, size: str = "1280,800") -> Iterator[object]:
     """Start Chromium with an empty profile; nothing is downloaded for it."""
     chromium, chromedriver = program("chromium"), program("chromedriver")
     from selenium import webdriver
@@ -171,7 +166,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterato
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in (*FLAGS, f"--window-size={size}", f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # A script that is saved is no danger here.
@@ -179,8 +174,27 @@ def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterato
     options.add_experimental_option("prefs", preferences)
     driver = webdriver.Chrome(options=options, service=Service(executable_path=chromedriver))
     driver.set_script_timeout(ANSWER)
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory, downloads: Path) -> Iterator[object]:
+    with browsing(tmp_path_factory.mktemp("profile"), downloads) as driver:
+        yield driver
 
 
 @pytest.fixture
