@@ -127,8 +127,8 @@ def test_the_continuous_adjoint_takes_stabilised_steps_too():
 
 def test_checkpoints_do_not_change_the_gradient():
     flow, x0 = StiffFlow(300.0), torch.ones(4, **DOUBLE)
-    every = gradient(solved(flow, x0, method="rock4"), flow)
-    sparse = solved(flow, x0, method="rock4", gradient=odestop.gradients.DiscreteAdjoint(checkpoints=7))
+    every = gradient(solved(flow, x0, rtol=1e-4, method="rock4"), flow)
+    sparse = solved(flow, x0, rtol=1e-4, method="rock4", gradient=odestop.gradients.DiscreteAdjoint(checkpoints=7))
     torch.testing.assert_close(gradient(sparse, flow), every, rtol=1e-12, atol=0.0)
 
 
