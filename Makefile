@@ -12,6 +12,7 @@ ARGS ?=
 # Relative paths only: the folder's own path may contain spaces.
 VENV := .venv
 RUN := $(VENV)/bin/python -m
+BROWSER := tests/explorer/browser
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # One stamp per extra rather than one big install: `make reproduce` then needs no test, lint or docs tools, and adding
@@ -25,10 +26,10 @@ $(shell rm -f $(STAMP)* $(VENV)/.created)
 endif
 endif
 
-.PHONY: help install reproduce test check format docs clean
+.PHONY: help install reproduce test test-browser check format docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 picks the interpreter, ARGS='-k euler' is passed on to pytest."
 
@@ -39,7 +40,10 @@ reproduce: $(STAMP)experiments ## Recompute the paper's figures and claims into 
 	$(VENV)/bin/odestop reproduce all --scale "$(SCALE)"
 
 test: $(STAMP)test ## Run the tests, and the examples in docstrings, README and docs
-	$(ONE_THREAD) $(RUN) pytest -n $(WORKERS) --dist worksteal --doctest-modules odestop tests $(ARGS)
+	$(ONE_THREAD) $(RUN) pytest -n $(WORKERS) --dist worksteal --doctest-modules odestop tests --ignore $(BROWSER) $(ARGS)
+
+test-browser: $(STAMP)test ## Run the tests that drive the explorer in Chromium; without Chromium they are skipped
+	$(ONE_THREAD) $(RUN) pytest $(BROWSER) $(ARGS)
 
 check: $(STAMP)dev ## Check formatting, lint and types
 	$(RUN) ruff format --check .

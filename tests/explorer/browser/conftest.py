@@ -26,6 +26,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--disable-features=BackForwardCache",
+    "--window-size=1280,800",
 )
 
 
@@ -158,7 +159,7 @@ def serving() -> Iterator[str]:
 
 
 @contextmanager
-def browsing(profile: Path, downloads: Path, size: str = "1280,800") -> Iterator[object]:
+def browsing(profile: Path, downloads: Path) -> Iterator[object]:
     """Start Chromium with an empty profile; nothing is downloaded for it."""
     chromium, chromedriver = program("chromium"), program("chromedriver")
     from selenium import webdriver
@@ -166,7 +167,7 @@ def browsing(profile: Path, downloads: Path, size: str = "1280,800") -> Iterator
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in (*FLAGS, f"--window-size={size}", f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # A script that is saved is no danger here.

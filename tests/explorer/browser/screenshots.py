@@ -11,8 +11,14 @@ from odestop.explorer.presets import PRESETS
 from tests.explorer.browser.conftest import Page, browsing, serving
 
 DOCS = Path(__file__).parents[3] / "docs" / "images"
-SIZES, THEMES = ("1280,800", "1920,1080"), ("light", "dark")
+SIZES, THEMES = ((1280, 800), (1920, 1080)), ("light", "dark")
 EVERYTHING = ("results", "stopping-panel", "errors-panel")
+
+
+def set_size(driver, width: int, height: int) -> None:
+    """Make the page, not the window, this large."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def photograph(page: Page, scene: str, theme: str, path: Path) -> None:
@@ -31,7 +37,8 @@ def main(arguments: list[str]) -> None:
     with serving() as address:
         for size in SIZES[:1] if for_docs else SIZES:
             profile = Path(tempfile.mkdtemp())
-            with browsing(profile, profile, size) as driver:
+            with browsing(profile, profile) as driver:
+                set_size(driver, *size)
                 page = Page(driver, address)
                 if for_docs:
                     photograph(page, "figure-1", "light", folder / "explorer_light.png")
@@ -39,7 +46,7 @@ def main(arguments: list[str]) -> None:
                     continue
                 for theme in THEMES:
                     for scene in PRESETS:
-                        photograph(page, scene, theme, folder / f"{scene}_{size.replace(',', 'x')}_{theme}.png")
+                        photograph(page, scene, theme, folder / f"{scene}_{size[0]}x{size[1]}_{theme}.png")
 
 
 if __name__ == "__main__":

@@ -315,7 +315,7 @@ def test_a_value_that_cannot_be_used_is_explained_beside_it_and_the_rest_stays(p
 
 def test_both_ends_of_the_sliders_leave_a_working_page(page):
     page.open("scene=overshooting-heavy-ball")
-    for name in ("objective.condition_number", "dynamics.friction", "thresholds", "step_size"):
+    for name in ("objective.condition_number", "dynamics.friction", "horizon", "step_size"):
         for key in (Keys.END, Keys.HOME):
             page.element(name, "slider").send_keys(key)
             page.rest("results")
