@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import odestop
 from experiments import gradient_methods
-from experiments.gradient_methods import Question, accurate_gradient
+from experiments.gradient_methods import Question, accurate_gradient, joined
 from experiments.peak_memory import PeakMemory
 from odestop.comparison import relative_error
 from odestop.continuous.gradients import Backsolve, FiniteDifference, GradientMethod
@@ -236,7 +236,7 @@ def check_reference(cell: Reference) -> Record:
         atol=1e-14,
         event_scale=1e6,
     )
-    by_torchdiffeq = _joined(torch.autograd.grad(other.time, list(question.dynamics.parameters())))
+    by_torchdiffeq = joined(torch.autograd.grad(other.time, list(question.dynamics.parameters())))
     closed = relative_error(_closed_form(question), exact) if cell.question == STIFF else math.nan
     return {"torchdiffeq": relative_error(by_torchdiffeq, exact), "closed_form": closed}
 
@@ -275,7 +275,7 @@ def _by_steps(question: Question, method: str, step_size: float) -> Tensor:
         sensitivity=sensitivity,
         on_failure="raise",
     )
-    return _joined(torch.autograd.grad(step_size * solution.steps, list(question.dynamics.parameters())))
+    return joined(torch.autograd.grad(step_size * solution.steps, list(question.dynamics.parameters())))
 
 
 def _by_torchdiffeq(question: Question, method: str, tolerance: float) -> Tensor:
@@ -291,11 +291,7 @@ def _by_torchdiffeq(question: Question, method: str, tolerance: float) -> Tensor
         atol=tolerance / 100,
         **({"adjoint_options": {"max_num_steps": _BACKWARD_STEPS}} if method == "odeint_adjoint" else {}),
     )
-    return _joined(torch.autograd.grad(time, list(question.dynamics.parameters())))
-
-
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([part.flatten() for part in parts])
+    return joined(torch.autograd.grad(time, list(question.dynamics.parameters())))
 
 
 assert set(itertools.chain(NATIVE, ("finite_difference",))) == set(gradient_methods.METHODS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -149,7 +149,12 @@ def gradient(question: Question, **arguments: object) -> tuple[Tensor, odestop.C
         **arguments,  # type: ignore[arg-type]
     )
     parts = torch.autograd.grad(solution.time, list(question.dynamics.parameters()))
-    return torch.cat([part.reshape(-1) for part in parts]), solution
+    return joined(parts), solution
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return a gradient in one vector."""
+    return torch.cat([part.flatten() for part in parts])
 
 
 @functools.cache

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib import ticker
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.work_precision import DASHES, DOTS, Look, add_legend, draw_panel
 from odestop.plotting.style import (
     BLACK,
     BLUE,
@@ -19,24 +18,21 @@ from odestop.plotting.style import (
     VERMILION,
     YELLOW,
     new_figure,
-    plain_logarithmic,
     styled,
 )
 
-_DASHES, _DOTS = (0, (3, 1.5)), (0, (1, 1))
-# Colour, marker, line and name.
-_STYLES: dict[str, tuple[str, str, object, str]] = {
+_STYLES: dict[str, Look] = {
     "discrete_adjoint": (BLUE, "o", "-", "discrete adjoint"),
     "continuous_adjoint": (SKY_BLUE, "s", "-", "continuous adjoint"),
     "forward_sensitivity": (GREEN, "^", "-", "forward sensitivity"),
     "unrolled": (PURPLE, "D", "-", "unrolled"),
     "backsolve": (GREY, "v", "-", "backsolve"),
-    "odeint_event": (BLACK, "o", _DASHES, "torchdiffeq, backward"),
-    "odeint_adjoint": (BLACK, "v", _DASHES, "torchdiffeq, adjoint"),
+    "odeint_event": (BLACK, "o", DASHES, "torchdiffeq, backward"),
+    "odeint_adjoint": (BLACK, "v", DASHES, "torchdiffeq, adjoint"),
     "finite_difference": (YELLOW, "P", "-", "finite differences"),
-    "Euler": (VERMILION, "o", _DOTS, r"$h \nabla N$: Euler"),
-    "Heun": (ORANGE, "s", _DOTS, r"$h \nabla N$: Heun, Hermite"),
-    "Runge-Kutta 4": (VERMILION, "^", _DOTS, r"$h \nabla N$: Runge-Kutta 4, Hermite"),
+    "Euler": (VERMILION, "o", DOTS, r"$h \nabla N$: Euler"),
+    "Heun": (ORANGE, "s", DOTS, r"$h \nabla N$: Heun, Hermite"),
+    "Runge-Kutta 4": (VERMILION, "^", DOTS, r"$h \nabla N$: Runge-Kutta 4, Hermite"),
 }
 _COSTS = {
     "work": "evaluations and pull-backs",
@@ -68,26 +64,11 @@ def draw(table: pd.DataFrame) -> Figure:
         grid = figure.subplots(len(questions), len(_COSTS), squeeze=False, sharey="row")
         for row, question in zip(grid, questions, strict=True):
             for axes, (column, label) in zip(row, _COSTS.items(), strict=True):
-                _draw_panel(axes, table[table["question"] == question], column)
+                asked = table[table["question"] == question]
+                draw_panel(axes, asked, _STYLES, way="method", setting="setting", cost=column, error="relative_error")
                 if question == questions[-1]:
                     axes.set_xlabel(label)
             row[0].set_ylabel("relative error")
             row[0].set_title(question, loc="left")
-        handles = {handle.get_label(): handle for axes in grid.flat for handle in axes.get_legend_handles_labels()[0]}
-        names = [style[-1] for style in _STYLES.values() if style[-1] in handles]
-        figure.legend(handles=[handles[name] for name in names], loc="outside lower center", ncols=4, fontsize=7.5)
+        add_legend(figure, grid.flat, _STYLES, columns=4)
     return figure
-
-
-def _draw_panel(axes: Axes, table: pd.DataFrame, column: str) -> None:
-    for method, (colour, marker, line, name) in _STYLES.items():
-        rows = table[table["method"] == method].sort_values("setting")
-        if len(rows):
-            axes.plot(
-                rows[column], rows["relative_error"], color=colour, marker=marker, linestyle=line,
-                linewidth=0.9, markersize=3.0, label=name,
-            )  # fmt: skip
-    axes.set_xscale("log")
-    plain_logarithmic(axes)
-    axes.xaxis.set_major_locator(ticker.LogLocator(numticks=6))
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import odestop
+from experiments.gradient_methods import joined
 from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import CoordinatewisePreconditioner, ExponentialSchedule, PreconditionedFlow, RescaledGradientFlow
 from odestop.objectives import Quadratic
@@ -99,8 +100,3 @@ def reference(case: Case) -> tuple[Tensor, Tensor]:
         on_failure="raise",
     )
     return solution.time.detach(), joined(torch.autograd.grad(solution.time.sum(), problem.parameters))
-
-
-def joined(parts: tuple[Tensor, ...]) -> Tensor:
-    """Return a gradient in one vector."""
-    return torch.cat([part.flatten() for part in parts])

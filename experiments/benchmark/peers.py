@@ -18,8 +18,9 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import odestop
-from experiments.benchmark.cases import SCHEDULE, Case, Problem, joined, pose
+from experiments.benchmark.cases import SCHEDULE, Case, Problem, pose
 from experiments.benchmark.cases import SCHEDULE_PARAMETERS as SCHEDULE_VALUES
+from experiments.gradient_methods import joined
 
 # Below the stability limit of Dormand-Prince 5(4), 3.3/ρ, with room for the preconditioner; set by hand.
 _MAX_STEP = 2.6
