@@ -133,35 +133,34 @@ class CrossingLog:
     def _look_inside(self, taken: TakenStep, near: Array) -> Array:
         """Search the step for dips, between points where J is lower than at their neighbours."""
         found = np.zeros_like(near)
-        value_at = self._values_inside(taken)
+        values_at = self._values_inside(taken)
         edge = self._problem.resolution ** (1 / 3)
         fractions = (0.0, edge, 1 / 3, 2 / 3, 1.0 - edge, 1.0)
-        inside = [value_at(np.full_like(taken.value, fraction)) for fraction in fractions[1:-1]]
+        inside = values_at(*(np.full_like(taken.value, fraction) for fraction in fractions[1:-1]))
         gaps = [self._gaps(value) for value in (taken.value, *inside, taken.end_value)]
         for i, level in itertools.product(range(1, len(inside) + 1), range(near.shape[1])):
             left, middle, right = (gap[:, level] for gap in gaps[i - 1 : i + 2])
             wanted = near[:, level] & ~found[:, level] & (middle < left) & (middle <= right)
             if wanted.any():
                 bracket = fractions[i - 1], fractions[i + 1]
-                found[:, level] |= self._search(level, taken, value_at, bracket, (left, right), wanted)
+                found[:, level] |= self._search(level, taken, values_at, bracket, (left, right), wanted)
         return found
 
-    def _values_inside(self, taken: TakenStep) -> Callable[[Array], Array]:
-        """J on the dense output, as a function of the fraction of the step."""
+    def _values_inside(self, taken: TakenStep) -> Callable[..., list[Array]]:
+        """J on the dense output, as a function of any number of fractions of the step."""
         problem, step = self._problem, taken.step
         dense, start_time = self._solver.dense_output(step), problem.to_device(taken.start_time)
 
-        def value_at(fraction: Array) -> Array:
-            on_device = problem.to_device(fraction)
-            return to_host(problem.criterion(start_time + on_device * step.step_size, dense(on_device)))[0]
+        def value_at(fraction: Tensor) -> Tensor:
+            return problem.criterion(torch.addcmul(start_time, fraction, step.step_size), dense(fraction))
 
-        return value_at
+        return lambda *fractions: to_host(*(value_at(problem.to_device(fraction)) for fraction in fractions))
 
     def _search(
         self,
         level: int,
         taken: TakenStep,
-        value_at: Callable[[Array], Array],
+        values_at: Callable[..., list[Array]],
         bracket: tuple[float, float],
         end_gaps: tuple[Array, Array],
         wanted: Array,
@@ -169,7 +168,7 @@ class CrossingLog:
         """Rows whose J dips to the level inside the bracket."""
 
         def gap(fraction: Array) -> Array:
-            return self._gaps(value_at(fraction))[:, level]
+            return self._gaps(values_at(fraction)[0])[:, level]
 
         fraction = dip_below_zero(gap, *bracket, *end_gaps, wanted)
         dipped = ~np.isnan(fraction)

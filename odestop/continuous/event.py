@@ -76,7 +76,7 @@ class _Search:
 
     def __init__(self, problem: StoppingProblem, solver: OneStepMethod, crossing: Crossing, level: int) -> None:
         self.problem, self.solver, self.crossing = problem, solver, crossing
-        self.threshold, self.orientation = problem.threshold[..., level], problem.orientation[:, level]
+        (self.threshold,), self.orientation = to_host(problem.threshold[..., level]), problem.orientation[:, level]
         self.rows = crossing.rows
         (whole_step,) = to_host(crossing.step.step_size)
         self.whole_step = np.where(self.rows, whole_step, 1.0)
@@ -85,11 +85,13 @@ class _Search:
 
     def gap(self, elapsed: Tensor, state: Tensor) -> Array:
         """log(J/ε) where that is defined, for a decay is nearly linear in it; J - ε elsewhere; positive before T."""
-        value, threshold = self.problem.criterion(self.start_time + elapsed, state), self.threshold
-        positive = (value > 0) & (threshold > 0)
-        ratio = torch.where(positive, value, 1.0) / torch.where(positive, threshold, 1.0)
-        scaled = torch.where(positive, torch.log(ratio), value - threshold)
-        return np.where(self.rows, self.orientation * to_host(scaled)[0], 0.0)
+        (value,), threshold = to_host(self.problem.criterion(self.start_time + elapsed, state)), self.threshold
+        gap = np.where(self.rows, value - threshold, 0.0)
+        positive = self.rows & (value > 0) & (threshold > 0)
+        # log1p keeps the digits of a gap that is small beside ε.
+        np.divide(gap, threshold, out=gap, where=positive)
+        np.log1p(gap, out=gap, where=positive)
+        return self.orientation * gap
 
     def dense_gap(self, fraction: Array) -> Array:
         on_device = self.problem.to_device(fraction)
@@ -121,7 +123,7 @@ class _Search:
         """Mean rate at which J came to ε; over more of the step where that is but rounding away from its start."""
         crossing = self.crossing
         bracket = crossing.end_fraction * self.whole_step
-        rounding = 1e3 * self.problem.resolution * np.abs(to_host(self.threshold)[0])
+        rounding = 1e3 * self.problem.resolution * np.abs(self.threshold)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(crossing.gap > rounding, crossing.gap / h, (crossing.gap - crossing.end_gap) / bracket)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,18 +37,23 @@ class DenseOutput:
         interpolant: Sequence[Sequence[float]],
     ) -> None:
         self.start = start
-        self.step_size = step_size
-        self.slopes = slopes
-        self._powers = range(1, len(interpolant[0]) + 1)
-        self._interpolant = torch.tensor(interpolant, dtype=start.dtype, device=start.device)
+        self._step_size = step_size
+        self._slopes = slopes
+        self._interpolant = interpolant
+
+    @cached_property
+    def _coefficients(self) -> tuple[Tensor, ...]:
+        """h Σ_i b_ij k_i, the coefficient of s^j, for j = 1, 2, …; each of shape (*batch, d)."""
+        interpolant = torch.tensor(self._interpolant, dtype=self.start.dtype, device=self.start.device)
+        slopes = self._step_size.unsqueeze(-1) * torch.stack(tuple(self._slopes))
+        return (interpolant.mT @ slopes.flatten(1)).unflatten(-1, self.start.shape).unbind()
 
     def __call__(self, fraction: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
         """State at ``fraction`` of the step, one fraction per trajectory."""
-        powers = torch.stack([fraction**power for power in self._powers], dim=-1)
-        weights = (powers @ self._interpolant.T) * self.step_size.unsqueeze(-1)
-        state = self.start
-        for weight, slope in zip(weights.unbind(-1), self.slopes, strict=True):
-            state = torch.addcmul(state, weight.unsqueeze(-1), slope)
+        s = fraction.unsqueeze(-1)
+        state = self._coefficients[-1]
+        for coefficient in (*self._coefficients[-2::-1], self.start):
+            state = torch.addcmul(coefficient, s, state)
         return state
 
 
