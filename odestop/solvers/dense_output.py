@@ -43,7 +43,7 @@ class DenseOutput:
 
     @cached_property
     def _coefficients(self) -> tuple[Tensor, ...]:
-        """h Σ_i b_ij k_i, the coefficient of s^j, for j = 1, 2, …; each of shape (*batch, d)."""
+        """The coefficients of s^j, h Σ_i b_ij k_i for j = 1, 2, …, each of shape (*batch, d)."""
         interpolant = torch.tensor(self._interpolant, dtype=self.start.dtype, device=self.start.device)
         slopes = self._step_size.unsqueeze(-1) * torch.stack(tuple(self._slopes))
         return (interpolant.mT @ slopes.flatten(1)).unflatten(-1, self.start.shape).unbind()
