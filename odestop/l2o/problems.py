@@ -113,8 +113,8 @@ class LogisticProblems(ProblemDistribution):
     def __post_init__(self) -> None:
         check_count("dimension", self.dimension)
         check_count("samples", self.samples)
-        _check_share("density", self.density, self.density > 0, "above 0 and at most 1")
-        _check_share("flipped", self.flipped, self.flipped < 1, "at least 0 and below 1")
+        _check_share("density", self.density, forbidden=0.0)
+        _check_share("flipped", self.flipped, forbidden=1.0)
 
     def sample(self, batch: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Batch:
         """Draw independent problems; see `ProblemDistribution.sample`."""
@@ -167,7 +167,7 @@ class LassoProblems(ProblemDistribution):
     def __post_init__(self) -> None:
         check_count("dimension", self.dimension)
         check_count("samples", self.samples)
-        _check_share("density", self.density, self.density > 0, "above 0 and at most 1")
+        _check_share("density", self.density, forbidden=0.0)
         check_positive("regularization", self.regularization, allow_zero=True)
 
     def sample(self, batch: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Batch:
@@ -287,10 +287,12 @@ DISTRIBUTIONS: dict[str, type[ProblemDistribution]] = {
 """The distributions by name."""
 
 
-def _check_share(name: str, value: float | int, accepted: bool, description: str) -> None:
-    check_positive(name, value, allow_zero=True)
-    if value > 1 or not accepted:
-        raise ValueError(f"{name} must be {description}, got {value}")
+def _check_share(name: str, value: float | int, *, forbidden: float) -> None:
+    """Accept numbers from 0 to 1 without one of the ends."""
+    share = check_positive(name, value, allow_zero=True)
+    if share > 1 or share == forbidden:
+        accepted = "above 0 and at most 1" if forbidden == 0 else "at least 0 and below 1"
+        raise ValueError(f"{name} must be {accepted}, got {value}")
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
