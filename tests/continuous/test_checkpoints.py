@@ -8,6 +8,7 @@ from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import CoordinatewisePreconditioner, PreconditionedFlow
 from odestop.objectives import Quadratic
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 DOUBLE = {"dtype": torch.float64}
 
 

@@ -12,6 +12,7 @@ from odestop.criteria import ObjectiveGap, SquaredGradientNorm
 from odestop.dynamics import ExponentialSchedule, GradientFlow, RescaledGradientFlow
 from odestop.objectives import DiagonalQuadratic
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 BUDGET = 3000
 
 

@@ -17,6 +17,7 @@ from odestop.objectives import DiagonalQuadratic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 SENSITIVITIES = ("definition3", "interpolated", "hermite")
 DOUBLE = torch.float64
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from conftest import Question
 
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
+
 def assert_equal_to(relative: float, actual: list[Tensor], expected: list[Tensor]) -> None:
     for one, other in zip(actual, expected, strict=True):
         assert torch.linalg.vector_norm(other) > 0

@@ -11,6 +11,7 @@ from odestop.dynamics import DiagonallyPreconditionedFlow
 from odestop.objectives import Rosenbrock
 from odestop.solvers import RungeKutta4
 
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 TIGHT = {"method": "dopri8", "rtol": 1e-12, "atol": 1e-15}
 
 
