@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 from dash import Dash
-from flask import Flask
+from flask import Flask, Response, request
+from plotly import __version__ as plotly_version
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+from werkzeug.exceptions import NotFound
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from odestop.explorer import callbacks, layout
@@ -20,6 +24,7 @@ from odestop.explorer.answers import answers
 from odestop.explorer.jobs import Jobs
 from odestop.explorer.presets import DEFAULT_PRESET, PRESETS
 from odestop.explorer.query import to_query
+from odestop.explorer.replies import questions
 from odestop.explorer.scene import Scene
 from odestop.explorer.solving import CancelledError
 
@@ -61,11 +66,37 @@ def create_app(scene: Scene | None = None, jobs: Jobs | None = None) -> Dash:
         suppress_callback_exceptions=True,
         add_log_handler=False,
         enable_mcp=False,
-        on_error=callbacks.explain,
+        external_scripts=[f"/plotly.js?{plotly_version}"],
     )
     app.layout = layout.page(scene or PRESETS[DEFAULT_PRESET].scene)
-    callbacks.register(app, jobs or Jobs())
+    callbacks.register(app)
+    _add_routes(app.server, jobs or Jobs())
     return app
+
+
+def _add_routes(server: Flask, jobs: Jobs) -> None:
+    """Add what the page asks for besides itself: Plotly's script, and the answers to its questions.
+
+    A question is JSON and says so, which other pages' scripts may not send here without the server's consent, and the
+    server gives none.
+    """
+    answers_by_name = questions(jobs)
+
+    @server.get("/plotly.js")
+    def plotly() -> Response:
+        return Response(get_plotlyjs(), mimetype="text/javascript", headers={"Cache-Control": "max-age=31536000"})
+
+    @server.post("/answer/<name>")
+    def answer(name: str) -> Response:
+        if name not in answers_by_name:
+            raise NotFound
+        asked = request.get_json()
+        try:
+            reply, status = answers_by_name[name](asked), 200
+        except Exception as error:
+            # Whatever nobody has foreseen is told to the page, which goes on.
+            reply, status = {"message": f"This could not be computed: {error}"}, 500
+        return Response(to_json_plotly(reply), status, mimetype="application/json")
 
 
 def serve(

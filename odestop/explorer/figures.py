@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from odestop.explorer.gradient_errors import GradientErrors
 from odestop.explorer.landscape import Landscape
 from odestop.explorer.level_sets import LevelSet
 from odestop.explorer.looks import Figure, Theme, Trace, axis, layout, line, logarithmic_axis, markers, numbers
-from odestop.explorer.paths import Paths
+from odestop.explorer.paths import Event, Paths, Stop
 from odestop.explorer.stopping_curves import StoppingCurves
 
 MARGIN = (66, 16, 8, 42)
@@ -21,12 +22,15 @@ MARGIN = (66, 16, 8, 42)
 _SHADES = 16
 _MOST_POINTS = 600
 _TANGENT_REACH = 0.18
+_ROUND_ENDS = (1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 2.8, 3.2, 3.6, 4, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 11)
+
+Mark = TypeVar("Mark", Event, Stop)
 
 
 def ground(theme: Theme, picture: Landscape, sets: Sequence[LevelSet]) -> Figure:
     """Return the lower layer of the landscape: contours of f, its minimizers, and the sets J = ε.
 
-    It changes only with the problem and the thresholds; what moves is drawn above it by `tracks`.
+    It changes only with the problem and the thresholds; what moves is drawn above it: `tracks`.
     """
     traces: list[Trace] = [
         {
@@ -52,36 +56,23 @@ def ground(theme: Theme, picture: Landscape, sets: Sequence[LevelSet]) -> Figure
     return {"data": traces, "layout": _landscape_layout(theme, picture)}
 
 
-def tracks(theme: Theme, picture: Landscape, paths: Paths) -> Figure:
-    """Return the upper layer of the landscape: the flow, the steps, and where each of them stops."""
+def tracks(theme: Theme, picture: Landscape, paths: Paths) -> list[Trace]:
+    """Return the upper layer of the landscape: the flow, the steps, and where each of them stops.
+
+    The page draws these lines and markers itself, on the axes of `ground`.
+    """
     flow, steps = (picture.plane.project(positions) for positions in (paths.flow_positions, paths.step_positions))
     flow, steps = _near(flow, picture), _near(steps, picture)
     dots = len(steps) <= _MOST_POINTS
-    traces = [
+    stops, stop_colours = _met(theme, paths.stops)
+    events, event_colours = _met(theme, paths.events)
+    return [
         line(*_coordinates(steps), theme.steps, width=1),
         markers(*_coordinates(steps), color=theme.steps, size=4.5 if dots else 2.5),
         line(*_coordinates(flow), theme.ink, width=2.2),
+        markers(*_places(stops, picture), symbol="square-open", size=11, color=stop_colours, line={"width": 2.2}),
+        markers(*_places(events, picture), color=event_colours, size=9, line={"color": theme.panel, "width": 1.2}),
     ]
-    for index, (event, stop) in enumerate(zip(paths.events, paths.stops, strict=True)):
-        colour = theme.threshold(index)
-        if stop.position is not None:
-            at = picture.plane.project(stop.position)
-            traces.append(markers(at[:1], at[1:], symbol="square-open", size=11, color=colour, line={"width": 2.2}))
-        if event.position is not None:
-            at = picture.plane.project(event.position)
-            traces.append(markers(at[:1], at[1:], color=colour, size=9, line={"color": theme.panel, "width": 1.2}))
-    for trace in traces:
-        trace["cliponaxis"] = True
-    frame = _landscape_layout(theme, picture)
-    for name in ("xaxis", "yaxis"):
-        frame[name] |= {
-            "showgrid": False,
-            "showline": False,
-            "showticklabels": False,
-            "ticks": "",
-            "title": {},
-        }
-    return {"data": traces, "layout": frame}
 
 
 def stopping_times(theme: Theme, curves: StoppingCurves) -> Figure:
@@ -111,30 +102,11 @@ def stopping_times(theme: Theme, curves: StoppingCurves) -> Figure:
     }
 
 
-def descent_of_criterion(theme: Theme, paths: Paths) -> Figure:
-    """Return J along the flow and along the steps, with the thresholds and where they are met."""
-    traces = [
-        line(_thinned(paths.step_times), _thinned(paths.step_values), theme.steps, width=1),
-        markers(_thinned(paths.step_times), _thinned(paths.step_values), color=theme.steps, size=3.5),
-        line(paths.flow_times, paths.flow_values, theme.ink, width=2),
-    ]
-    for index, (event, stop) in enumerate(zip(paths.events, paths.stops, strict=True)):
-        colour = theme.threshold(index)
-        if stop.position is not None:
-            level = np.array([paths.step_values[round(stop.steps)]])
-            traces.append(
-                markers(np.array([stop.time]), level, symbol="square-open", size=9, color=colour, line={"width": 2})
-            )
-        if event.position is not None:
-            traces.append(
-                markers(
-                    np.array([event.time]),
-                    np.array([event.threshold]),
-                    color=colour,
-                    size=8,
-                    line={"color": theme.panel, "width": 1},
-                )
-            )
+def criterion_frame(theme: Theme, paths: Paths) -> Figure:
+    """Return the lower layer of J along the way: the axes, and the thresholds.
+
+    The axes end at round numbers, and so stay as they are most of the time; the lines above them: `criterion_tracks`.
+    """
     shapes = [
         {
             "type": "line",
@@ -151,7 +123,25 @@ def descent_of_criterion(theme: Theme, paths: Paths) -> Figure:
     ]
     xaxis = axis(theme, "time t", range=[0, _time_shown(paths)])
     yaxis = logarithmic_axis(theme, "J(x(t))", *_levels_shown(paths))
-    return {"data": traces, "layout": layout(theme, xaxis, yaxis, margin=MARGIN, shapes=shapes)}
+    # Without a trace Plotly would draw other axes.
+    return {"data": [line([], [], theme.ink)], "layout": layout(theme, xaxis, yaxis, margin=MARGIN, shapes=shapes)}
+
+
+def criterion_tracks(theme: Theme, paths: Paths) -> list[Trace]:
+    """Return J along the flow and along the steps, and where the thresholds are met; drawn like `tracks`."""
+    step_times, step_values = _thinned(paths.step_times), _thinned(paths.step_values)
+    stops, stop_colours = _met(theme, paths.stops)
+    events, event_colours = _met(theme, paths.events)
+    stop_values = [paths.step_values[round(stop.steps)] for stop in stops]
+    event_times, event_values = [event.time for event in events], [event.threshold for event in events]
+    stop_line, event_line = {"width": 2}, {"color": theme.panel, "width": 1}
+    return [
+        line(step_times, step_values, theme.steps, width=1),
+        markers(step_times, step_values, color=theme.steps, size=3.5),
+        line(paths.flow_times, paths.flow_values, theme.ink, width=2),
+        markers([s.time for s in stops], stop_values, symbol="square-open", size=9, color=stop_colours, line=stop_line),
+        markers(event_times, event_values, color=event_colours, size=8, line=event_line),
+    ]
 
 
 def gradient_error_lines(theme: Theme, errors: GradientErrors) -> Figure:
@@ -206,6 +196,18 @@ def _near(points: np.ndarray, picture: Landscape) -> np.ndarray:
     centre, reach = np.array([left + right, low + high]) / 2, 20 * np.array([right - left, high - low])
     inside = np.all(np.abs(points - centre) <= reach, axis=-1, keepdims=True)
     return np.where(inside, points, np.nan)
+
+
+def _met(theme: Theme, marks: Sequence[Mark]) -> tuple[list[Mark], list[str]]:
+    """Return the events or stops that have a place, and the colours of their ε."""
+    met = [(mark, theme.threshold(index)) for index, mark in enumerate(marks) if mark.position is not None]
+    return [mark for mark, _ in met], [colour for _, colour in met]
+
+
+def _places(marks: Sequence[Event] | Sequence[Stop], picture: Landscape) -> tuple[list[float], list[float]]:
+    """Return where events or stops are in the picture."""
+    places = [picture.plane.project(mark.position).tolist() for mark in marks if mark.position is not None]
+    return [x for x, _ in places], [y for _, y in places]
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
@@ -278,9 +280,12 @@ def _time_range(curves: StoppingCurves) -> list[float]:
 
 
 def _time_shown(paths: Paths) -> float:
-    """Return the end of the time axis: a little after the last thing that happens."""
+    """Return the end of the time axis: a round number a little after the last thing that happens."""
     last = max(float(paths.flow_times[-1]), min(float(paths.step_times[-1]), 1.5 * float(paths.flow_times[-1])))
-    return 1.04 * last or 1.0
+    if last <= 0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(last))
+    return unit * next(end for end in _ROUND_ENDS if end >= 1.03 * last / unit)
 
 
 def _levels_shown(paths: Paths) -> tuple[float, float]:
@@ -293,7 +298,8 @@ def _levels_shown(paths: Paths) -> tuple[float, float]:
     least = min((math.log10(event.threshold) for event in paths.events if event.threshold > 0), default=low)
     low = max(low, least - 2.0, high - 14.0)
     room = 0.06 * max(high - low, 0.5)
-    return 10 ** (low - room), 10 ** (high + room)
+    leap = 0.1 if high - low < 2 else 0.25
+    return 10 ** (leap * math.floor((low - room) / leap)), 10 ** (leap * math.ceil((high + room) / leap))
 
 
 def _room_around(values: np.ndarray, factor: float) -> tuple[float, float]:

@@ -13,14 +13,11 @@ from dash.development.base_component import Component
 
 from odestop.explorer.controls import GROUPS, Control, controls, notes
 from odestop.explorer.gradient_errors import GradientErrors
-from odestop.explorer.looks import CONFIG, Theme
+from odestop.explorer.looks import Theme
 from odestop.explorer.paths import Paths
 from odestop.explorer.presets import PRESETS
 from odestop.explorer.query import to_query
 from odestop.explorer.scene import Scene, swept_parameter
-
-CHANNELS = ("paths", "curves", "errors")
-"""What is asked of the server apart, in this order: each has its own request under way."""
 
 DESCENTS = {
     "T-theta": "T by θ",
@@ -31,6 +28,9 @@ DESCENTS = {
 
 HINT = "Drag x₀ in the landscape, move a slider, click in the plot of T: the stopping time and its derivative answer."
 """Stands where the sentence of a preset would, when the scene has become one's own."""
+
+LegendEntry = tuple[str, str, str]
+"""A mark (a class of assets/explorer.css), its colour, and what it means; words alone if there is no mark."""
 
 _SLIDER_POSITIONS = 240
 
@@ -45,7 +45,7 @@ def page(scene: Scene) -> Component:
             _results(),
             _panel("landscape", "Landscape", _landscape(), "paths"),
             _panel("stopping", "Stopping time", _stopping(), "stopping_curves", _descend()),
-            _panel("descent", "Target along the way", [_graph("trajectory")]),
+            _panel("descent", "Target along the way", _graph_with_tracks("trajectory")),
             _panel("errors", "Gradient error", _errors(), "gradient_errors"),
             _notice(),
         ],
@@ -67,7 +67,12 @@ def control_list(scene: Scene) -> list[Component]:
 def structure_of(scene: Scene) -> str:
     """Return a key that changes when controls appear, disappear or get other ranges or choices; not with values."""
     parts = [(c.name, c.kind, c.low, c.high, c.logarithmic, c.label, c.choices) for c in controls(scene)]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return key_of(parts)
+
+
+def key_of(thing: object) -> str:
+    """Return a short key that is another one for other things."""
+    return hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
 
 
 def control_specs(scene: Scene) -> dict[str, dict[str, Any]]:
@@ -108,58 +113,45 @@ def number_in_words(value: float | int) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
-def landscape_legend(scene: Scene, theme: Theme) -> list[Component]:
+def landscape_legend(scene: Scene, theme: Theme) -> list[LegendEntry]:
     """Return what the landscape's colours and marks mean."""
     return [
-        _entry("line", theme.ink, "flow x(t)"),
-        _entry("dot", theme.steps, "steps"),
-        *_threshold_entries("line", theme, scene.thresholds, "J = "),
-        _entry("dot", theme.muted, "x(T)"),
-        _entry("square", theme.muted, "step N"),
+        ("line", theme.ink, "flow x(t)"),
+        ("dot", theme.steps, "steps"),
+        *_threshold_entries(theme, scene.thresholds, "J = "),
+        ("dot", theme.muted, "x(T)"),
+        ("square", theme.muted, "step N"),
     ]
 
 
-def stopping_legend(scene: Scene, theme: Theme) -> list[Component]:
+def stopping_legend(scene: Scene, theme: Theme) -> list[LegendEntry]:
     """Return what the lines of T and N mean."""
     thresholds = scene.thresholds[:1] if scene.parameter == "threshold" else scene.thresholds
     return [
-        *_threshold_entries("line", theme, thresholds, "T, ε = "),
-        _entry("line thin", theme.muted, "h N"),
-        _entry("line dotted", theme.muted, "h N̂"),
-        _entry("line", theme.ink, "tangent of T"),
-        _entry("line dashed", theme.steps, "of h N̂"),
+        *_threshold_entries(theme, thresholds, "T, ε = "),
+        ("line thin", theme.muted, "h N"),
+        ("line dotted", theme.muted, "h N̂"),
+        ("line", theme.ink, "tangent of T"),
+        ("line dashed", theme.steps, "of h N̂"),
     ]
 
 
-def trajectory_legend(theme: Theme) -> list[Component]:
+def trajectory_legend(theme: Theme) -> list[LegendEntry]:
     """Return what the lines of J mean."""
-    return [
-        _entry("line", theme.ink, "flow"),
-        _entry("dot", theme.steps, "steps"),
-        _entry("line dashed", theme.muted, "ε"),
-    ]
+    return [("line", theme.ink, "flow"), ("dot", theme.steps, "steps"), ("line dashed", theme.muted, "ε")]
 
 
-def errors_legend(theme: Theme, errors: GradientErrors) -> list[Component]:
+def errors_legend(theme: Theme, errors: GradientErrors) -> list[LegendEntry]:
     """Return what the lines of the errors mean, and their slope; nothing where there are none."""
     if not np.any(np.isfinite([errors.definition3, errors.interpolated])):
         return []
-    return [
-        _entry("line", theme.steps, "h ∂N/∂θ"),
-        _entry("line dotted", theme.ink, "h ∂N̂/∂θ"),
-        html.Span(errors.words, className="note", title=errors.words),
-    ]
+    return [("line", theme.steps, "h ∂N/∂θ"), ("line dotted", theme.ink, "h ∂N̂/∂θ"), ("", "", errors.words)]
 
 
 def _stores(scene: Scene) -> Iterable[Component]:
     yield dcc.Store(id="start", data=to_query(scene))
     yield dcc.Store(id="presets", data={name: to_query(preset.scene) for name, preset in PRESETS.items()})
-    for name in CHANNELS:
-        yield dcc.Store(id=f"ask-{name}")
-        yield dcc.Store(id=f"answer-{name}")
-    for name in ("ask-descent", "answer-descent", "ask-file", "cancel", "cancelled", "failure", "heard"):
-        yield dcc.Store(id=name)
-    yield dcc.Download(id="file")
+    yield dcc.Store(id="heard")
 
 
 def _header() -> Component:
@@ -218,18 +210,17 @@ def _panel(
 
 
 def _graph(name: str) -> Component:
-    return dcc.Graph(id=name, config=CONFIG, responsive=True, figure={"data": [], "layout": _blank()})
+    return html.Div(id=name, className="graph")
 
 
-def _blank() -> dict[str, Any]:
-    hidden = {"visible": False}
-    return {"xaxis": hidden, "yaxis": hidden, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+def _graph_with_tracks(name: str) -> list[Component]:
+    return [_graph(name), html.Canvas(id=f"{name}-tracks", className="graph")]
 
 
 def _landscape() -> list[Component]:
     label = "Initial point: drag it, or move it with the arrow keys"
     handle = _element(html.Button, "x₀", id="start-point", type="button", title=label, aria_label=label)
-    return [_graph("ground"), _graph("tracks"), html.Div(handle, id="surface")]
+    return [*_graph_with_tracks("ground"), html.Div(handle, id="surface")]
 
 
 def _stopping() -> list[Component]:
@@ -380,13 +371,9 @@ def _results() -> Component:
     return _element(html.Section, [*cells, status], id="results", className="panel", aria_label="Results")
 
 
-def _entry(mark: str, colour: str, words: str) -> Component:
-    return html.Span([html.I(className=mark, style={"color": colour}), words], className="entry")
-
-
-def _threshold_entries(mark: str, theme: Theme, thresholds: Sequence[float | int], words: str) -> list[Component]:
+def _threshold_entries(theme: Theme, thresholds: Sequence[float | int], words: str) -> list[LegendEntry]:
     return [
-        _entry(mark, theme.threshold(index), f"{words if index == 0 else ''}{threshold:.3g}")
+        ("line", theme.threshold(index), f"{words if index == 0 else ''}{threshold:.3g}")
         for index, threshold in enumerate(thresholds)
     ]
 

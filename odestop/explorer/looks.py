@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,13 @@ import numpy as np
 from odestop.plotting.style import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
 
 FONT = 'system-ui, "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
-CONFIG: Any = {"displayModeBar": False, "responsive": True, "doubleClick": False, "scrollZoom": False}
-"""Of every graph: no tool bar, since what is dragged is the scene and not the picture."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MOST_TICKS = 7
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
+Numbers = np.ndarray | Sequence[float | int]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def theme_of(name: object) -> Theme:
     return THEMES.get(name if isinstance(name, str) else "light", THEMES["light"])
 
 
-def numbers(values: np.ndarray) -> list[float | None]:
+def numbers(values: Numbers) -> list[float | None]:
     """Return numbers as they are sent: six significant digits, None where there is nothing to draw.
 
     Examples
@@ -97,7 +97,7 @@ def numbers(values: np.ndarray) -> list[float | None]:
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in np.asarray(values, dtype=float)]
 
 
-def line(x: np.ndarray, y: np.ndarray, colour: str, **options: Any) -> Trace:
+def line(x: Numbers, y: Numbers, colour: str, **options: Any) -> Trace:
     """Return a curve; options are those of its line, such as width and dash."""
     return {
         "type": "scatter",
@@ -109,7 +109,7 @@ def line(x: np.ndarray, y: np.ndarray, colour: str, **options: Any) -> Trace:
     }
 
 
-def markers(x: np.ndarray, y: np.ndarray, **marker: Any) -> Trace:
+def markers(x: Numbers, y: Numbers, **marker: Any) -> Trace:
     """Return points; options are those of its marker, such as color, size and symbol."""
     return {
         "type": "scatter",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -40,6 +41,7 @@ def to_query(scene: Scene) -> str:
     return urlencode(pairs, safe=",", quote_via=quote)
 
 
+@lru_cache(maxsize=64)
 def from_query(text: str) -> tuple[Scene, tuple[str, ...]]:
     """Read the query part of an address.
 

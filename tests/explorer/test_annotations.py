@@ -3,7 +3,8 @@
 from odestop.explorer.answers import answers
 from odestop.explorer.controls import changed, controls, problems
 from odestop.explorer.descent import descend
-from odestop.explorer.export import to_csv, to_figure, to_script
+from odestop.explorer.drawing import draw_scene
+from odestop.explorer.export import to_csv, to_script
 from odestop.explorer.gradient_errors import gradient_errors
 from odestop.explorer.landscape import default_bounds, landscape
 from odestop.explorer.paths import paths
@@ -31,11 +32,13 @@ def test_whole_numbers_are_numbers():
     assert len(controls(SCENE)) > 10
     assert changed(SCENE, "horizon", 5).horizon == 5
     assert paths(SCENE).events[0].threshold == answers(SCENE)[0].threshold == 2
-    assert landscape(SCENE, ((-1, 2), (-1, 2)), points=3).values.shape == (3, 3)
+    view = landscape(SCENE, ((-1, 2), (-1, 2)), points=3)
+    assert view.values.shape == (3, 3)
     assert default_bounds(SCENE) == default_bounds(SCENE, paths(SCENE).flow_positions)
-    assert stopping_curves(SCENE, points=2, step_points=2).thresholds == (2, 1)
-    assert len(gradient_errors(SCENE, points=2).step_sizes) == 2
+    curves, errors = stopping_curves(SCENE, points=2, step_points=2), gradient_errors(SCENE, points=2)
+    assert curves.thresholds == (2, 1)
+    assert len(errors.step_sizes) == 2
     assert next(descend(SCENE)).scene == SCENE
     assert to_csv("answers", SCENE).startswith("threshold")
     assert "Euler" not in to_script(SCENE)
-    assert to_figure(SCENE, "svg").startswith(b"<?xml")
+    assert len(draw_scene(SCENE, view, paths(SCENE), curves, errors).axes) == 4

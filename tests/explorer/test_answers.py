@@ -82,7 +82,7 @@ def test_numbers_are_those_of_single_library_calls():
     objective = DiagonalQuadratic(torch.tensor([1.0, 4.0], dtype=torch.float64))
     friction = torch.tensor(scene.theta, dtype=torch.float64, requires_grad=True)
     tight = odestop.continuous_stopping_time(
-        HeavyBallFlow(objective, friction), torch.ones(2, dtype=torch.float64), objective, 0.05, rtol=1e-11, atol=1e-13
+        HeavyBallFlow(objective, friction), torch.ones(2, dtype=torch.float64), objective, 0.05, rtol=1e-9, atol=1e-11
     )
     (slope,) = torch.autograd.grad(tight.time, friction)
     answer = answers(scene)[0]
@@ -102,7 +102,7 @@ def test_a_missed_target_says_so():
 
 
 def test_a_nearly_tangential_crossing_says_so():
-    scene = PRESETS["tangential-crossing"].scene
+    scene = replace(PRESETS["tangential-crossing"].scene, thresholds=(0.235,))
     assert "nearly tangentially" in answers(scene)[0].words
     assert "nearly" not in answers(scene.with_theta(1.0))[0].words
     # A little less friction, and the first dip misses ε.

@@ -16,7 +16,7 @@ from odestop.explorer.solving import CancelledError
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
-HEAVY_BALL = replace(PRESETS["overshooting-heavy-ball"].scene, thresholds=(0.05,))
+HEAVY_BALL = replace(PRESETS["overshooting-heavy-ball"].scene, thresholds=(0.05,), step_size=0.1)
 
 
 @cache

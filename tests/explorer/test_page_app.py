@@ -1,5 +1,6 @@
-"""The app without a browser: its pages and files are local, and its callbacks answer, with annotations checked."""
+"""The app without a browser: its page is local, and its questions are answered, with annotations checked."""
 
+import base64
 import json
 import re
 
@@ -13,42 +14,27 @@ from odestop.explorer.presets import PRESETS
 from odestop.explorer.query import to_query
 from odestop.explorer.scene import Scene
 
+# A short way: annotations are checked here, which takes long.
+SHORT = Scene(dynamics_values={"theta": 0.5}, thresholds=(8.0,), step_size=0.05)
+
 
 @pytest.fixture(scope="module")
-def app():
-    return create_app()
+def client():
+    return create_app().server.test_client()
 
 
-def call(app, output, **asked):
-    """Call a callback as the page does, by one of its outputs; the values of all its outputs come back."""
-    client = app.server.test_client()
-    (callback,) = [
-        c for c in client.get("/_dash-dependencies").json if f"{output}@" not in c["output"] and output in c["output"]
-    ]
-    (given,) = callback["inputs"]
-    parts = [part.rsplit(".", 1) for part in callback["output"].strip(".").split("...")]
-    outputs = [{"id": identifier, "property": name} for identifier, name in parts]
-    body = {
-        "output": callback["output"],
-        "outputs": outputs if len(outputs) > 1 else outputs[0],
-        "inputs": [{**given, "value": asked}],
-        "changedPropIds": [f"{given['id']}.{given['property']}"],
-    }
-    response = client.post("/_dash-update-component", data=json.dumps(body), content_type="application/json")
-    assert response.status_code in (200, 204), response.text
-    if response.status_code == 204:
-        return {}
-    failure = response.json.get("sideUpdate", {}).get("failure")
-    return {"failure": failure} if failure else response.json["response"]
+def reply(client, name, status=200, **asked):
+    """Ask as the page does."""
+    response = client.post(f"/answer/{name}", json=asked)
+    assert response.status_code == status, response.text
+    return response.json
 
 
-def ask(app, channel, scene, **more):
-    asked = {"session": "s", "channel": channel, "serial": 1, "query": to_query(scene), "theme": "light", **more}
-    return call(app, f"answer-{channel}.data", **asked)
+def ask(client, channel, scene, **more):
+    return reply(client, channel, **{"session": "s", "serial": 1, "query": to_query(scene), "theme": "light", **more})
 
 
-def test_the_page_names_no_other_machine(app):
-    client = app.server.test_client()
+def test_the_page_names_no_other_machine(client):
     page = client.get("/").text
     assert re.findall(r"""(?:src|href)=["'](?!/)""", page) == []
     assets = [path for path in re.findall(r"""(?:src|href)=["']([^"']+)""", page) if "/assets/" in path]
@@ -59,68 +45,81 @@ def test_the_page_names_no_other_machine(app):
         assert "http://" not in text
         assert "https://" not in text
         assert "@import" not in text
+    (script,) = re.findall(r"""src=["'](/plotly.js[^"']*)""", page)
+    with client.get(script) as response:
+        assert response.mimetype == "text/javascript"
+        assert "Plotly" in response.text
 
 
-def test_paths_are_answered_with_the_edits_in_them(app):
+def test_paths_are_answered_with_the_edits_in_them(client):
     edits = [["theta", 1.5], ["step_size", -1.0]]
-    response = ask(app, "paths", PRESETS["figure-1"].scene, edits=edits, structure="", ground="")
-    assert "failure" not in response
-    reply = response["answer-paths"]["data"]
-    assert "dynamics.theta=1.5" in reply["query"]
-    assert list(reply["problems"]) == ["step_size"]
-    assert reply["redrawn"]
-    assert response["control-list"]["children"]
-    assert float(response["result-time"]["children"]) > 0
-    again = ask(
-        app,
-        "paths",
-        PRESETS["figure-1"].scene,
-        edits=[["theta", 1.6]],
-        structure=reply["structure"],
-        ground=reply["ground"],
-    )
+    first = ask(client, "paths", SHORT, edits=edits)
+    assert "dynamics.theta=1.5" in first["query"]
+    assert list(first["problems"]) == ["step_size"]
+    assert first["controls"][0]["type"] == "Fieldset"
+    assert set(first["figures"]) == {"ground", "trajectory"}
+    assert float(first["texts"]["result-time"]) > 0
+    again = ask(client, "paths", SHORT, edits=[["theta", 1.51]], known=first["known"])
     # What lies still is not sent again.
-    assert "control-list" not in again
-    assert "ground" not in again
-    assert "tracks" in again
+    assert not {"controls", "legends"} & set(again)
+    assert again["figures"] == {}
+    assert again["known"] == first["known"]
+    assert set(again["tracks"]) == {"ground", "trajectory"}
+    assert again["tracks"]["ground"] != first["tracks"]["ground"]
 
 
-def test_curves_and_errors_are_answered(app):
-    response = ask(app, "curves", PRESETS["figure-1"].scene)
-    assert response["name-time-derivative"]["children"] == "dT/dθ"
-    assert float(response["result-time-derivative"]["children"].replace("−", "-")) < 0
-    assert len(response["stopping"]["figure"]["data"]) > 5
-    response = ask(app, "errors", PRESETS["figure-1"].scene)
-    assert response["errors"]["figure"]["data"]
+def test_curves_and_errors_are_answered(client):
+    curves = ask(client, "curves", SHORT)
+    assert curves["texts"]["name-time-derivative"] == "dT/dθ"
+    assert float(curves["texts"]["result-time-derivative"].replace("−", "-")) < 0
+    assert len(curves["figures"]["stopping"]["data"]) > 5
+    errors = ask(client, "errors", SHORT)
+    assert errors["figures"]["errors"]["data"]
 
 
 @pytest.mark.parametrize("channel", ["paths", "curves", "errors"])
 def test_what_was_cancelled_is_answered_without_a_picture(channel):
-    app = create_app()
-    call(app, "cancelled.data", session="s", channel=channel, serial=1)
-    scene = PRESETS["figure-1"].scene.with_theta(0.777)
-    response = ask(app, channel, scene, edits=[], structure="", ground="")
-    assert not {"tracks", "stopping", "errors"} & set(response)
-    assert response[f"answer-{channel}"]["data"]["serial"] == 1
+    client = create_app().server.test_client()
+    assert reply(client, "cancel", session="s", channel=channel, serial=1) == {}
+    answer = ask(client, channel, SHORT.with_theta(0.777), edits=[])
+    assert not {"tracks", "figures", "legends"} & set(answer)
+    if channel == "paths":
+        assert "dynamics.theta=0.777" in answer["query"]
     if channel == "curves":
-        assert response["result-time-derivative"]["children"] == "…"
+        assert answer["texts"]["result-time-derivative"] == "…"
 
 
-def test_a_descent_is_answered_step_by_step_until_it_is_stopped(app):
-    query = to_query(PRESETS["figure-1"].scene)
-    steps = [call(app, "answer-descent.data", run="r", query=query, kind="T-theta")]
-    steps += [call(app, "answer-descent.data", run="r") for _ in range(2)]
-    answers = [step["answer-descent"]["data"] for step in steps]
-    assert len({answer["query"] for answer in answers}) >= 2
-    assert {(answer["run"], answer["ended"]) for answer in answers} == {("r", False)}
-    assert call(app, "answer-descent.data", run="r", stop=True) == {}
-    assert call(app, "answer-descent.data", run="r")["answer-descent"]["data"]["ended"]
+def test_a_descent_is_answered_step_by_step_until_it_is_stopped(client):
+    query = to_query(SHORT)
+    steps = [reply(client, "descent", run="r", query=query, kind="T-theta")]
+    steps += [reply(client, "descent", run="r") for _ in range(2)]
+    assert len({step["query"] for step in steps}) >= 2
+    assert [step["ended"] for step in steps] == [False] * 3
+    assert reply(client, "descent", run="r", stop=True) == {}
+    assert reply(client, "descent", run="r")["ended"]
 
 
-def test_an_error_that_nobody_foresaw_is_told_to_the_page(app):
-    response = call(app, "answer-descent.data", run="r", query=to_query(Scene()), kind="nonsense")
-    assert "nonsense" in response["failure"]["data"]["message"]
-    assert response["failure"]["data"]["asked"] == "ask-descent"
+def test_a_file_is_answered_with_its_name_and_content(client):
+    file = reply(client, "file", query=to_query(Scene()), kind="script")
+    assert file["name"] == "odestop_scene.py"
+    compile(base64.b64decode(file["content"]), file["name"], "exec")
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_the_page(client):
+    answer = reply(client, "descent", 500, run="r", query=to_query(Scene()), kind="nonsense")
+    assert "nonsense" in answer["message"]
+
+
+def test_only_the_page_itself_can_ask(client):
+    """A browser sends JSON to another origin only after a preflight, in which that origin has to agree."""
+    asked = json.dumps({"query": ""})
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert client.post("/answer/paths", data=asked, content_type=content_type).status_code == 415
+    origin = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    preflight = client.options("/answer/paths", headers=origin)
+    assert not [name for name in preflight.headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118
+    assert client.get("/answer/paths").status_code != 500
+    assert client.post("/answer/nothing", json={}).status_code == 404
 
 
 @pytest.mark.parametrize("name", PRESETS)

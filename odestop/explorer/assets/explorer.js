@@ -5,6 +5,9 @@
  * "curves" and then "errors" are asked for after it.  A channel has one request on its way at most, and the next one
  * carries whatever came meanwhile: the last state is always drawn, and nothing piles up.  What takes long and has become
  * stale is cancelled on the server.
+ *
+ * Dash makes the page, its lists and its fields, and calls `window.dash_clientside.explorer` when they are used.  What
+ * has to be quick goes past it: sliders, requests, and what is drawn in elements that Dash leaves empty.
  */
 (function () {
     "use strict";
@@ -13,6 +16,7 @@
     const SHOW_WORKING_AFTER = 600;
     const CURVES_AT_LEAST_EVERY = 300;
     const ADDRESS_AFTER = 250;
+    const PLOTLY = { staticPlot: true, responsive: true };
 
     const session = Math.random().toString(36).slice(2);
     const byId = (id) => document.getElementById(id);
@@ -23,12 +27,32 @@
     let edits = [];
     let theme = "light";
     let specs = {};
-    let structure = "";
-    let ground = "";
+    let known = {};
     let serial = 0;
     let run = null;
 
     /* ---- Requests ---- */
+
+    /** Ask the server; if it has no answer, say why, and return null. */
+    async function request(name, asked) {
+        let response, reply;
+        try {
+            response = await fetch(`answer/${name}`, {
+                method: "POST",
+                headers: { "Content-Type": "application/json" },
+                body: JSON.stringify(asked),
+            });
+            reply = await response.json();
+        } catch {
+            notice("The explorer's server does not answer: start odestop explore again, then reload this page.");
+            return null;
+        }
+        if (!response.ok) {
+            notice(reply.message);
+            return null;
+        }
+        return reply;
+    }
 
     const channels = {
         paths: { busy: 0, again: false },
@@ -36,7 +60,7 @@
         errors: { busy: 0, again: false },
     };
 
-    function ask(name) {
+    async function ask(name) {
         const channel = channels[name];
         if (channel.busy) {
             channel.again = true;
@@ -46,13 +70,32 @@
         serial += 1;
         Object.assign(channel, { busy: serial, again: false, since: performance.now(), query });
         channel.timer = window.setTimeout(() => showWorking(name, true), SHOW_WORKING_AFTER);
-        const asked = { session, channel: name, serial, query, theme };
+        const asked = { session, serial, query, theme };
         if (name === "paths") {
             channel.sent = edits.length;
-            Object.assign(asked, { edits, structure, ground });
+            Object.assign(asked, { edits, known });
         }
         settle();
-        set(`ask-${name}`, { data: asked });
+        const reply = await request(name, asked);
+        if (reply) {
+            draw(reply);
+            whenAnswered[name](reply);
+        } else {
+            unanswered(name);
+        }
+        settle();
+    }
+
+    function unanswered(name) {
+        if (name === "paths") {
+            edits = edits.slice(channels.paths.sent);
+        }
+        if (release(name)) {
+            ask(name);
+        }
+        if (run !== null) {
+            endDescent("");
+        }
     }
 
     function cancelIfStale(name) {
@@ -66,7 +109,7 @@
 
     function cancel(name) {
         if (channels[name].busy) {
-            set("cancel", { data: { session, channel: name, serial: channels[name].busy } });
+            request("cancel", { session, channel: name, serial: channels[name].busy });
         }
     }
 
@@ -138,9 +181,8 @@
     function pathsAnswered(reply) {
         const channel = channels.paths;
         const isCurrent = channel.query === query;
-        structure = reply.structure;
-        ground = reply.ground;
         const again = release("paths");
+        known = isCurrent ? { ...known, ...reply.known } : {};
         if (isCurrent) {
             query = reply.query;
             edits = edits.slice(channel.sent);
@@ -149,9 +191,7 @@
             if (reply.messages.length) {
                 notice(reply.messages.join(". "));
             }
-            if (!dragging) {
-                placeStart();
-            }
+            placeStart();
             writeAddress(false);
         }
         if (again || edits.length) {
@@ -216,12 +256,11 @@
     }
 
     function showControls(reply) {
-        const isNew = reply.redrawn;
         specs = reply.specs;
-        if (isNew) {
+        if (reply.controls) {
+            set("control-list", { children: reply.controls });
             shown = Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, spec.value]));
             shownProblems = {};
-            window.setTimeout(nameFields, 0);
         }
         const waiting = new Set(edits.map(([name]) => name));
         Object.entries(specs).forEach(([name, spec]) => {
@@ -243,6 +282,16 @@
         }
     }
 
+    /** Sliders are heard here, before Dash has heard of them. */
+    function slide(field) {
+        const { name } = JSON.parse(field.id);
+        const value = valueAt(specs[name], Number(field.value));
+        if (value !== shown[name]) {
+            edit(name, value);
+            showValue(name, value, "slider");
+        }
+    }
+
     /** Fields that no label is for get the name of the label beside them. */
     function nameFields() {
         document.querySelectorAll("#control-list .control").forEach((control) => {
@@ -255,38 +304,128 @@
         });
     }
 
+    /* ---- Drawing ---- */
+
+    /** Show what an answer has to show; the rest stays as it is. */
+    function draw({ texts = {}, legends = {}, figures = {}, tracks = {} }) {
+        Object.entries(texts).forEach(([id, words]) => {
+            byId(id).textContent = words;
+        });
+        Object.entries(legends).forEach(([id, entries]) => byId(id).replaceChildren(...entries.map(legendEntry)));
+        Object.entries(figures).forEach(([id, { data, layout }]) => Plotly.react(id, data, layout, PLOTLY));
+        Object.entries(tracks).forEach(([id, lines]) => {
+            if (!shownTracks[id]) {
+                // Also when the window gets another size.
+                byId(id).on("plotly_afterplot", () => {
+                    drawTracks(id);
+                    placeStart();
+                });
+            }
+            shownTracks[id] = lines;
+            drawTracks(id);
+        });
+    }
+
+    function legendEntry([mark, colour, words]) {
+        const entry = document.createElement("span");
+        entry.textContent = words;
+        entry.className = mark ? "entry" : "note";
+        if (mark) {
+            const sign = document.createElement("i");
+            sign.className = mark;
+            sign.style.color = colour;
+            entry.prepend(sign);
+        } else {
+            entry.title = words;
+        }
+        return entry;
+    }
+
+    const shownTracks = {};
+
+    /** Draw what moves above a graph, on its axes: a graph of its own would take much longer at every move. */
+    function drawTracks(id) {
+        const axes = axesOf(id);
+        if (!axes) {
+            return;
+        }
+        const canvas = byId(`${id}-tracks`);
+        const pixel = window.devicePixelRatio;
+        canvas.width = canvas.clientWidth * pixel;
+        canvas.height = canvas.clientHeight * pixel;
+        const pen = canvas.getContext("2d");
+        pen.scale(pixel, pixel);
+        const isWithin = (axis, pixel) => pixel >= axis._offset && pixel <= axis._offset + axis._length;
+        const isInside = (place) => axes.every((axis, i) => isWithin(axis, place[i]));
+        shownTracks[id].forEach(({ x, y, mode, line, marker }) => {
+            const places = x.map((u, i) => {
+                const place = u === null || y[i] === null ? [NaN] : pixelsOf(axes, [u, y[i]]);
+                return place.every(Number.isFinite) ? place : null;
+            });
+            if (mode === "lines") {
+                drawLine(pen, axes, places, line);
+            } else {
+                places.forEach((place, i) => place && isInside(place) && drawMarker(pen, place, marker, i));
+            }
+        });
+    }
+
+    function drawLine(pen, [xaxis, yaxis], places, { color, width }) {
+        pen.save();
+        pen.beginPath();
+        pen.rect(xaxis._offset, yaxis._offset, xaxis._length, yaxis._length);
+        pen.clip();
+        pen.beginPath();
+        places.forEach((place, i) => place && (places[i - 1] ? pen.lineTo(...place) : pen.moveTo(...place)));
+        pen.lineJoin = "round";
+        pen.strokeStyle = color;
+        pen.lineWidth = width;
+        pen.stroke();
+        pen.restore();
+    }
+
+    function drawMarker(pen, [left, top], { color, size, symbol, line }, index) {
+        const colour = Array.isArray(color) ? color[index] : color;
+        pen.beginPath();
+        pen.lineWidth = line ? line.width : 0;
+        if (symbol === "square-open") {
+            pen.rect(left - size / 2, top - size / 2, size, size);
+            pen.strokeStyle = colour;
+            pen.stroke();
+            return;
+        }
+        pen.arc(left, top, size / 2, 0, 2 * Math.PI);
+        pen.fillStyle = colour;
+        pen.fill();
+        if (line) {
+            pen.strokeStyle = line.color;
+            pen.stroke();
+        }
+    }
+
     /* ---- Pointing at the pictures ---- */
 
     let start = null;
     let dragging = false;
 
+    /** The axes of a graph; null before it is drawn. */
     function axesOf(id) {
-        const drawing = document.querySelector(`#${id} .js-plotly-plot`);
-        const drawn = drawing && drawing._fullLayout;
+        const drawn = byId(id)._fullLayout;
         return drawn && drawn.xaxis && drawn.xaxis._length ? [drawn.xaxis, drawn.yaxis] : null;
     }
 
+    const pixelsOf = (axes, point) => axes.map((axis, i) => axis._offset + axis.d2p(point[i]));
+
     function placeStart(pixels) {
-        const axes = axesOf("landscape-drawing");
-        if (!axes || (!start && !pixels)) {
+        const axes = axesOf("ground");
+        if (!axes || (!pixels && (!start || dragging))) {
             return;
         }
         const handle = byId("start-point");
-        const [left, top] = pixels || axes.map((axis, i) => axis._offset + axis.d2p(start[i]));
+        const [left, top] = pixels || pixelsOf(axes, start);
         handle.style.left = `${left}px`;
         handle.style.top = `${top}px`;
         handle.classList.add("placed");
-    }
-
-    /** Keep the initial point where it belongs whenever the landscape was drawn; Plotly may still have to begin. */
-    function followLandscape() {
-        const drawing = document.querySelector("#tracks .js-plotly-plot");
-        if (drawing && drawing.on) {
-            drawing.on("plotly_afterplot", () => !dragging && placeStart());
-            placeStart();
-        } else {
-            window.setTimeout(followLandscape, 50);
-        }
     }
 
     /** Call `at` with the plot's coordinates and the pixels while the pointer is pressed on a surface. */
@@ -335,7 +474,7 @@
     const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
     function moveByKey(event) {
-        const axes = axesOf("landscape-drawing");
+        const axes = axesOf("ground");
         const direction = ARROWS[event.key];
         if (!direction || !axes || !start) {
             return;
@@ -348,7 +487,7 @@
 
     function listen() {
         const surface = byId("surface");
-        surface.dataset.plot = "landscape-drawing";
+        surface.dataset.plot = "ground";
         whileDragged(surface, moveStart, {
             begin: () => {
                 dragging = true;
@@ -361,9 +500,10 @@
         });
         byId("start-point").addEventListener("keydown", moveByKey);
         const curves = byId("stopping-drawing");
-        curves.dataset.plot = "stopping-drawing";
+        curves.dataset.plot = "stopping";
         whileDragged(curves, ([theta]) => edit("theta", theta), { begin: () => {}, end: () => {} });
-        followLandscape();
+        new MutationObserver(nameFields).observe(byId("control-list"), { childList: true, subtree: true });
+        document.addEventListener("input", ({ target }) => target.type === "range" && slide(target), true);
         window.addEventListener("popstate", () => moveTo(window.location.search.slice(1)));
     }
 
@@ -376,15 +516,40 @@
     }
 
     function endDescent(message) {
-        set("ask-descent", { data: { run: run, stop: true } });
+        request("descent", { run, stop: true });
         run = null;
         showRunning();
         set("descent-note", { children: message, title: message });
     }
 
-    function nextStep() {
-        if (run !== null) {
-            set("ask-descent", { data: { run } });
+    /** Draw a step of the descent; the next one is asked for when its curves are drawn. */
+    async function nextStep(beginning) {
+        const asked = { run, ...beginning };
+        const step = await request("descent", asked);
+        if (asked.run !== run) {
+            return;
+        }
+        if (!step || step.ended) {
+            endDescent(step ? step.message : "");
+        } else {
+            set("descent-note", { children: step.message, title: step.message });
+        }
+        if (step && step.query) {
+            moveTo(step.query);
+        }
+    }
+
+    /* ---- Files ---- */
+
+    async function save(kind) {
+        const file = await request("file", { kind, query });
+        if (file) {
+            const bytes = Uint8Array.from(atob(file.content), (character) => character.charCodeAt(0));
+            const link = document.createElement("a");
+            link.href = URL.createObjectURL(new Blob([bytes]));
+            link.download = file.name;
+            link.click();
+            window.setTimeout(() => URL.revokeObjectURL(link.href), 60000);
         }
     }
 
@@ -394,14 +559,6 @@
         set("notice-text", { children: message });
         byId("notice").classList.toggle("empty", !message);
     }
-
-    const plainFetch = window.fetch;
-    window.fetch = (...parts) =>
-        plainFetch(...parts).catch((error) => {
-            notice("The explorer's server does not answer: start odestop explore again, then reload this page.");
-            Object.keys(channels).forEach(release);
-            throw error;
-        });
 
     /* ---- What Dash calls ---- */
 
@@ -436,13 +593,7 @@
             }
             const { name, part } = touch.id;
             let value = touch.value;
-            if (part === "slider") {
-                const known = shown[name] === null ? NaN : position(spec, shown[name]);
-                if (Math.abs(known - Number(value)) < 0.4 * spec.step) {
-                    return;
-                }
-                value = valueAt(spec, Number(value));
-            } else if (part === "number") {
+            if (part === "number") {
                 const empty = value === null || value === "" || Number.isNaN(Number(value));
                 if (empty && !spec.optional) {
                     return;
@@ -454,34 +605,6 @@
             }
             showValue(name, value, part);
             edit(name, value);
-        },
-
-        answered() {
-            context().triggered.forEach(({ prop_id, value }) => {
-                const name = prop_id.split(".")[0].replace("answer-", "");
-                if (value && channels[name].busy === value.serial) {
-                    whenAnswered[name](value);
-                    settle();
-                }
-            });
-        },
-
-        failed(failure) {
-            if (!failure) {
-                return;
-            }
-            notice(failure.message);
-            const name = String(failure.asked).replace("ask-", "");
-            if (name === "paths") {
-                edits = edits.slice(channels.paths.sent);
-            }
-            if (channels[name] && release(name)) {
-                ask(name);
-            }
-            if (run !== null) {
-                endDescent("");
-            }
-            settle();
         },
 
         pick(name, queries) {
@@ -521,22 +644,7 @@
             run = `${session}-${serial}`;
             showRunning();
             set("descent-note", { children: "Descending …" });
-            set("ask-descent", { data: { run, query, kind } });
-        },
-
-        /** Draw a step of the descent; the next one is asked for when its curves are drawn. */
-        frame(step) {
-            if (!step || run === null || step.run !== run) {
-                return;
-            }
-            if (step.ended) {
-                endDescent(step.message);
-            } else {
-                set("descent-note", { children: step.message, title: step.message });
-            }
-            if (step.query) {
-                moveTo(step.query);
-            }
+            nextStep({ query, kind });
         },
 
         stopWorking() {
@@ -550,8 +658,7 @@
         save() {
             const touch = touched();
             if (touch && touch.value) {
-                serial += 1;
-                set("ask-file", { data: { kind: touch.id.file, query, serial } });
+                save(touch.id.file);
             }
         },
 
