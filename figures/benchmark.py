@@ -9,8 +9,10 @@ from figures.work_precision import DASHES, Look, add_legend, draw_panel
 from odestop.plotting.style import (
     BLACK,
     BLUE,
+    GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     SKY_BLUE,
     TWO_COLUMNS,
     VERMILION,
@@ -21,6 +23,9 @@ from odestop.plotting.style import (
 _STYLES: dict[str, Look] = {
     "odestop dopri5": (BLUE, "o", "-", "odestop dopri5"),
     "odestop tsit5": (SKY_BLUE, "s", "-", "odestop tsit5"),
+    "odestop rock4": (GREEN, "^", "-", "odestop rock4"),
+    "odestop auto": (PURPLE, "v", "-", "odestop auto"),
+    "odestop tsit5, compiled": (SKY_BLUE, "s", DASHES, "odestop tsit5, compiled"),
     "torchdiffeq dopri5": (BLACK, "o", DASHES, "torchdiffeq dopri5"),
     "torchdiffeq dopri5, tuned by hand": (GREY, "o", DASHES, "torchdiffeq dopri5, tuned by hand"),
     "diffrax Dopri5, jitted": (VERMILION, "D", DASHES, "diffrax Dopri5, jitted"),

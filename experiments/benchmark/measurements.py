@@ -28,6 +28,9 @@ TIME_ERROR, GRADIENT_ERROR = 1e-6, 1e-5
 _ALL: tuple[Peer, ...] = (
     Odestop("dopri5"),
     Odestop("tsit5"),
+    Odestop("rock4"),
+    Odestop("auto"),
+    Odestop("tsit5", compile=True),
     Torchdiffeq(tuned=False),
     Torchdiffeq(tuned=True),
     Diffrax(),

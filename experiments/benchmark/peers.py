@@ -60,15 +60,16 @@ class Odestop:
     """The package that is measured here, with the discrete adjoint."""
 
     method: str
+    compile: bool = False
 
     @property
     def name(self) -> str:
         """The method's name after the package's."""
-        return f"odestop {self.method}"
+        return f"odestop {self.method}" + (", compiled" if self.compile else "")
 
     def accepts(self, case: Case) -> bool:
-        """Return True."""
-        return True
+        """Return True; compilation, of one trajectory only, is not tried on toys."""
+        return not self.compile or (case.batch == 1 and case.dimension >= 100)
 
     def answer(self, case: Case, tolerance: float) -> Answer:
         """One call for the whole batch."""
@@ -81,6 +82,7 @@ class Odestop:
             method=self.method,
             rtol=tolerance,
             atol=_absolute(problem, tolerance),
+            compile=self.compile,
             max_steps=10**6,
             on_failure="raise",
         )

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odestop.continuous.attempt import Attempt, root_mean_square
 from odestop.continuous.crossings import CrossingLog, TakenStep
 from odestop.continuous.event import Event, locate_event
 from odestop.continuous.problem import StoppingProblem, scatter, select, to_host
 from odestop.continuous.rest import RestDetector
 from odestop.continuous.step_record import StepRecord
-from odestop.solvers import OneStepMethod, SpectralRadius, Step
+from odestop.solvers import Automatic, OneStepMethod, SpectralRadius, Step
 from odestop.solvers.step_control import first_step_size, trial_step_size
 from odestop.status import StoppingStatus
 
@@ -47,6 +48,8 @@ class SolveSettings:
         Step attempts per trajectory.
     keep_every
         Keep the state of every m-th accepted step.
+    compile
+        Compile the steps.
     """
 
     rtol: float
@@ -54,6 +57,7 @@ class SolveSettings:
     t_max: float
     max_steps: int
     keep_every: int = 1
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class ForwardSolve:
 
     Attributes
     ----------
+    solver
+        The method of all steps.
     steps
         Accepted steps, oldest first, without the ones that were cut short by a trajectory's last event.
     events
@@ -78,6 +84,7 @@ class ForwardSolve:
         What it was solved with.
     """
 
+    solver: OneStepMethod
     steps: StepRecord
     events: list[Event | None]
     time: Array
@@ -88,14 +95,17 @@ class ForwardSolve:
     settings: SolveSettings
 
 
-def solve_forward(problem: StoppingProblem, solver: OneStepMethod, settings: SolveSettings) -> ForwardSolve:
+def solve_forward(problem: StoppingProblem, method: OneStepMethod | Automatic, settings: SolveSettings) -> ForwardSolve:
     """Integrate every trajectory of ``problem`` until its last event, its horizon, or what keeps it from going on."""
-    integration = _Integration(problem, solver, settings)
+    choice = method if isinstance(method, Automatic) else None
+    integration = _Integration(problem, method.mild if isinstance(method, Automatic) else method, settings)
     integration.start()
     for _ in range(settings.max_steps):
         if not integration.active.any():
             break
         integration.attempt_step()
+        if choice is not None and integration.favours_stiff(choice):
+            return solve_forward(problem, choice.stiff, settings)
     integration.finish(integration.active, StoppingStatus.MAX_STEPS)
     return integration.result()
 
@@ -110,32 +120,25 @@ class _Integration:
         self.thresholds = np.stack(to_host(*problem.threshold.unbind(-1)), axis=-1)
         n = self.t.size
         self.codes = np.full(self.thresholds.shape, _RUNNING)
+        # Levels without an answer yet, and the trajectories that have such levels; only `finish` changes them.
+        self.pending: Array = np.ones_like(self.codes, dtype=bool)
+        self.active: Array = np.ones(n, dtype=bool)
+        self.attempt = Attempt(problem, solver, settings.rtol, settings.atol, settings.compile)
         self.log = CrossingLog(problem, solver, self.thresholds)
         self.steps = StepRecord(problem, solver, settings.keep_every)
         self.accepted, self.rejected = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.previous_error = np.ones(n)
-        self.last_finite = np.ones(n, dtype=bool)
+        self.previous_error, self.last_error = np.ones(n), np.zeros(n)
         # Far beyond any time scale, and still safe to multiply in the dtype of the state.
         self.largest_step = torch.finfo(self.x.dtype).max ** 0.5
 
-    @property
-    def pending(self) -> Array:
-        """Levels without an answer yet, shape (n, levels)."""
-        return self.codes == _RUNNING
-
-    @property
-    def active(self) -> Array:
-        """Trajectories that still have such levels, shape (n,)."""
-        return np.any(self.pending, axis=-1)
-
-    def gaps(self) -> Array:
-        """J - ε where every trajectory is, shape (n, levels)."""
-        return self.value[:, None] - self.thresholds
-
     def finish(self, rows: Array, status: StoppingStatus) -> None:
         """Give the pending levels of ``rows``, shape (n,) or (n, levels), their status."""
+        if not rows.any():
+            return
         rows = rows if rows.ndim == 2 else rows[:, None]
         self.codes[rows & self.pending] = status.code
+        self.pending = self.codes == _RUNNING
+        self.active = np.any(self.pending, axis=-1)
 
     def start(self) -> None:
         """Answer the trajectories that need no step, and choose the first step size of the others."""
@@ -143,120 +146,122 @@ class _Integration:
         finite = torch.isfinite(self.slope).all(-1) & torch.isfinite(value)
         self.value, start_finite = to_host(value, finite.to(value.dtype))
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
-        self.finish(self.problem.orientation * self.gaps() <= 0.0, StoppingStatus.ALREADY_SATISFIED)
-        self.rest = RestDetector(self.problem, self.settings.atol, self.value)
-        self.radius, self.evaluated_since = np.zeros_like(self.t), 0
+        gaps = self.value[:, None] - self.thresholds
+        self.finish(self.problem.orientation * gaps <= 0.0, StoppingStatus.ALREADY_SATISFIED)
+        self.rest = RestDetector(self.problem, self.settings.atol, self.thresholds, self.value)
+        self.know_radius(np.zeros_like(self.t))
         if self.solver.fixed_step_size is not None:
-            self.h = np.full_like(self.t, self.solver.fixed_step_size)
+            self.h = np.where(self.active, self.solver.fixed_step_size, 0.0)
         elif self.active.any():
             t = self.problem.to_device(self.t)
             self.spectral_radius = SpectralRadius(self.problem.field, t, self.x, self.slope)
-            (self.radius,) = to_host(self.spectral_radius.value)
+            self.know_radius(*to_host(self.spectral_radius.value))
             self.h = self._first_step(t)
 
+    def know_radius(self, radius: Array) -> None:
+        """Note the spectral radius, with the largest step that it allows and the rounding of F beside ‖x‖."""
+        self.radius, self.evaluated_since = radius, 0
+        with np.errstate(divide="ignore"):
+            cap = self.solver.stability_fraction * self.solver.stability_limit / radius
+        self.longest = np.minimum(cap, self.largest_step)
+        self.noise = _ROUNDING * self.problem.resolution * radius
+
     def _first_step(self, t: Tensor) -> Array:
-        scale = self._scale(self.x, self.x)
-        state_size, slope_size = to_host(_rms(self.x / scale), _rms(self.slope / scale))
-        trial = np.minimum(trial_step_size(state_size, slope_size), self._cap())
+        scale = self.settings.atol + self.settings.rtol * self.x.abs()
+        state_size, slope_size = to_host(root_mean_square(self.x / scale), root_mean_square(self.slope / scale))
+        trial = np.minimum(trial_step_size(state_size, slope_size), self.longest)
         h = self.problem.to_device(np.where(self.active, trial, 0.0))
         ahead = torch.addcmul(self.x, h.unsqueeze(-1), self.slope)
         change = (self.problem.field(t + h, ahead) - self.slope) / scale
-        curvature_size = to_host(_rms(change))[0] / trial
-        return first_step_size(slope_size, curvature_size, trial, self.solver.error_order)
-
-    def _scale(self, x: Tensor, end: Tensor) -> Tensor:
-        return self.settings.atol + self.settings.rtol * torch.maximum(x.abs(), end.abs())
-
-    def _cap(self) -> Array:
-        """Largest step that keeps the stiffest mode decaying."""
-        with np.errstate(divide="ignore"):
-            return self.solver.stability_fraction * self.solver.stability_limit / self.radius
+        curvature_size = to_host(root_mean_square(change))[0] / trial
+        first = first_step_size(slope_size, curvature_size, trial, self.solver.error_order)
+        return np.where(self.active, first, 0.0)
 
     def attempt_step(self) -> None:
         """Attempt one step in every running trajectory, and draw the consequences."""
         h, at_horizon = self._next_step()
-        step, value_tensor = self._take(h)
-        value, error, displacement, size = self._measure(step, value_tensor)
-        acceptable = self.active & np.isfinite(value) & (error <= 1.0)
+        step, measured = self._take(h)
+        value, _, _, _, size, displacement = measured
+        error = self._relative_error(step, measured)
+        acceptable = self.active & (error <= 1.0)
         taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, h, self.value, value)
         self.finish(self.log.look(taken, acceptable, self.pending), StoppingStatus.REACHED)
         going_on = acceptable & self.active
         self._adopt(step, h, value, going_on, at_horizon)
-        gaps = np.where(self.pending, self.gaps(), np.inf)
-        at_rest = self.rest.resting(going_on, self.x, self.value, gaps, displacement, size)
+        at_rest = self.rest.resting(going_on, self.x, self.value, self.pending, displacement, size)
         self.finish(at_rest, StoppingStatus.STATIONARY)
         self._control(h, error, acceptable)
-        self.last_finite = np.isfinite(error) & np.isfinite(value)
 
     def _next_step(self) -> tuple[Array, Array]:
         """Step sizes to attempt, zero for finished trajectories, and which of them end at the horizon."""
-        wanted = np.minimum(np.minimum(self.h, self._cap()), self.largest_step)
+        wanted = np.minimum(self.h, self.longest)
+        underflow = self.active & (self.t + wanted <= self.t)
+        if underflow.any():
+            self.finish(underflow & np.isfinite(self.last_error), StoppingStatus.STEP_UNDERFLOW)
+            self.finish(underflow, StoppingStatus.NON_FINITE)
+            wanted = np.where(underflow, 0.0, wanted)
         remaining = self.settings.t_max - self.t
-        at_horizon = wanted >= remaining
-        underflow = self.t + wanted <= self.t
-        self.finish(underflow & self.last_finite, StoppingStatus.STEP_UNDERFLOW)
-        self.finish(underflow, StoppingStatus.NON_FINITE)
-        return self.problem.rounded(np.where(self.active, np.where(at_horizon, remaining, wanted), 0.0)), at_horizon
+        return self.problem.rounded(np.minimum(wanted, remaining)), wanted >= remaining
 
-    def _take(self, h: Array) -> tuple[Step, Tensor]:
-        """One step of every trajectory and J at its end; only the running ones are evaluated where that pays."""
+    def _take(self, h: Array) -> tuple[Step, list[Array]]:
+        """One step of every trajectory, with its numbers (see `Attempt`); only of running ones where that pays."""
         problem = self.problem
         t, h_tensor = problem.to_device(self.t), problem.to_device(h)
         stages = self.solver.stages_for(h, self.radius)
-        if not problem.worth_selecting(self.active):
-            step = self.solver.step(problem.field, t, self.x, h_tensor, self.slope, stages)
-            return step, problem.criterion(t + h_tensor, step.end)
+        if self.settings.compile or not problem.worth_selecting(self.active):
+            return self.attempt(t, self.x, h_tensor, self.slope, self.rest.mark, stages)
         rows = torch.from_numpy(np.flatnonzero(self.active)).to(self.x.device)
+        x, slope, mark = (select(states, rows) for states in (self.x, self.slope, self.rest.mark))
         t, h_rows = t.reshape(-1)[rows], h_tensor.reshape(-1)[rows]
-        own = stages[self.active]
-        part = self.solver.step(problem.field, t, select(self.x, rows), h_rows, select(self.slope, rows), own)
+        part, measured = self.attempt(t, x, h_rows, slope, mark, stages[self.active])
+        return self._scattered(part, rows, h_tensor, stages), self._spread(measured)
+
+    def _scattered(self, part: Step, rows: Tensor, step_size: Tensor, stages: Array) -> Step:
+        """The step of all trajectories, of which ``part`` are the running ones, with the flat indices ``rows``."""
         still = torch.zeros_like(self.x)
-        step = Step(
+        return Step(
             start=self.x,
             end=scatter(part.end, rows, self.x),
             end_slope=scatter(part.end_slope, rows, self.slope),
             error=scatter(part.error, rows, still),
-            step_size=h_tensor,
+            step_size=step_size,
             slopes=tuple(scatter(slope, rows, still) for slope in part.slopes),
             stages=stages,
             slope_error=None if part.slope_error is None else scatter(part.slope_error, rows, still),
         )
-        ends = problem.criterion(t + h_rows, part.end)
-        return step, problem.to_device(self.value).reshape(-1).index_copy(0, rows, ends).reshape(problem.batch)
 
-    def _measure(self, step: Step, value_tensor: Tensor) -> tuple[Array, Array, Array, Array]:
-        """J at the end, error relative to the tolerances, distance from the mark, and size of the state."""
-        norm = torch.linalg.vector_norm
-        value, state_error, error, slope, size, displacement = to_host(
-            value_tensor,
-            _rms(step.error / self._scale(step.start, step.end)),
-            norm(step.error if step.slope_error is None else step.slope_error, dim=-1),
-            norm(step.end_slope, dim=-1),
-            norm(step.end, dim=-1),
-            norm(step.end - self.rest.mark, dim=-1),
-        )
-        noise = _ROUNDING * self.problem.resolution * self.radius * size
+    def _spread(self, measured: list[Array]) -> list[Array]:
+        """Numbers of the running trajectories, with zeros for the others."""
+        spread = np.zeros((len(measured), self.active.size))
+        spread[:, self.active] = measured
+        return list(spread)
+
+    def _relative_error(self, step: Step, measured: list[Array]) -> Array:
+        """The local error in the norm in which it counts more, relative to what is allowed; nan for a failed step."""
+        value, state_error, error, slope, size, _ = measured
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             error = self.radius * error if step.slope_error is None else error
-            field_error = error / (_FIELD_TOLERANCE * self.settings.rtol * slope + noise)
+            field_error = error / (_FIELD_TOLERANCE * self.settings.rtol * slope + self.noise * size)
+            finite = np.isfinite(value + slope)
         field_error = np.where(error == 0.0, 0.0, field_error)
-        total = np.where(np.isfinite(slope), np.maximum(state_error, field_error), np.nan)
-        return value, total, displacement, size
+        return np.where(finite, np.maximum(state_error, field_error), np.nan)
 
     def _adopt(self, step: Step, h: Array, value: Array, rows: Array, at_horizon: Array) -> None:
         """Move the trajectories whose step was accepted and did not end them."""
-        if not rows.any():
+        moving = np.count_nonzero(rows)
+        if moving == 0:
             return
-        self.steps.append(self.x, self.t, np.where(rows, h, 0.0), step.stages)
-        if rows.all():
-            self.x, self.slope = step.end, step.end_slope
+        start, start_time, self.previous_value = self.x, self.t, self.value
+        end_time = np.where(at_horizon, self.settings.t_max, self.t + h)
+        if moving == rows.size:
+            self.x, self.slope, self.value, self.t = step.end, step.end_slope, value, end_time
         else:
             mask = self.problem.row_mask(rows).unsqueeze(-1)
             self.x = torch.where(mask, step.end, self.x)
             self.slope = torch.where(mask, step.end_slope, self.slope)
-        self.value = np.where(rows, value, self.value)
-        self.t = np.where(rows, np.where(at_horizon, self.settings.t_max, self.t + h), self.t)
-        self.accepted[rows] += 1
+            self.value, self.t, h = np.where(rows, [value, end_time, h], [self.value, self.t, np.zeros_like(h)])
+        self.steps.append(start, start_time, h, step.stages)
+        self.accepted += rows
         self.finish(rows & at_horizon, StoppingStatus.HORIZON)
         self.evaluated_since += self.solver.evaluations(step.stages[rows])
         if self.evaluated_since >= _SPECTRAL_RADIUS_EVERY * self.solver.fewest_stages:
@@ -266,19 +271,40 @@ class _Integration:
         """Refine the spectral radius where the trajectories are, for one evaluation."""
         if self.solver.fixed_step_size is None and self.active.any():
             self.spectral_radius.update(self.problem.to_device(self.t), self.x, self.slope)
-            (self.radius,), self.evaluated_since = to_host(self.spectral_radius.value), 0
+            self.know_radius(*to_host(self.spectral_radius.value))
 
     def _control(self, h: Array, error: Array, accepted: Array) -> None:
         """Choose the next step size."""
         local_order = self.solver.error_order + 1
         factor = self.solver.controller.factor(error, self.previous_error, accepted, local_order)
-        self.previous_error = np.where(accepted, np.maximum(error, 1e-4), self.previous_error)
-        self.h = np.where(h > 0, h * factor, self.h)
+        self.previous_error, self.last_error = np.where(accepted, np.maximum(error, 1e-4), self.previous_error), error
+        self.h = np.where(self.active, h * factor, 0.0)
         rejected = self.active & ~accepted
-        self.rejected[rejected] += 1
+        self.rejected += rejected
         if self.solver.fixed_step_size is not None:
             # Only a non-finite step of a fixed size is ever rejected, and repeating it would not help.
             self.finish(rejected, StoppingStatus.NON_FINITE)
+
+    def favours_stiff(self, choice: Automatic) -> bool:
+        """Whether the steps so far show that the stiff method of the two is the better choice."""
+        if not self.active.any() or self.accepted.max() < choice.first_look:
+            return False
+        (start,) = to_host(self.problem.t0)
+        rows = self.active
+        elapsed, remaining = self.t - start, np.minimum(self._time_left(), self.settings.t_max - self.t)
+        return choice.prefers_stiff(elapsed[rows], remaining[rows], self.h[rows], self.radius[rows])
+
+    def _time_left(self) -> Array:
+        """Time to the farthest pending level at the rate of the last step, of log J where J and ε are positive."""
+        _, h, _ = self.steps.times[-1]
+        with np.errstate(all="ignore"):
+            ends = np.stack([self.previous_value, self.value])[..., None]
+            positive = (ends > 0).all(axis=0) & (self.thresholds > 0)
+            (before, now), level = np.where(positive, np.log(ends), ends), self.thresholds
+            level = np.where(positive, np.log(level), level)
+            left = (now - level) / (before - now) * h[:, None]
+        left = np.where(self.pending & (left > 0), left, 0.0)
+        return left.max(axis=-1)
 
     def result(self) -> ForwardSolve:
         """Locate the events and collect the answers."""
@@ -299,9 +325,13 @@ class _Integration:
             states.append(state.detach())
             events.append(event)
         return ForwardSolve(
-            self.steps, events, time, torch.stack(states, dim=-2), codes, self.accepted, self.rejected, self.settings
+            self.solver,
+            self.steps,
+            events,
+            time,
+            torch.stack(states, dim=-2),
+            codes,
+            self.accepted,
+            self.rejected,
+            self.settings,
         )
-
-
-def _rms(vector: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vector, dim=-1) / vector.shape[-1] ** 0.5

@@ -29,6 +29,8 @@ class ContinuousStats:
         checkpoints.
     vjps
         Vector-Jacobian products of the dynamics taken by backward passes so far.
+    method
+        Name of the method that took the steps, such as ``"Tsitouras5"``; for ``method="auto"`` the one it chose.
     """
 
     nfe: int
@@ -37,6 +39,7 @@ class ContinuousStats:
     rejected_steps: Int[Tensor, "*batch"]
     peak_bytes: int = 0
     vjps: int = 0
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from odestop.continuous.gradients import GRADIENTS, DiscreteAdjoint, GradientMet
 from odestop.continuous.problem import StoppingProblem, broadcast_time, is_separable
 from odestop.continuous.solution import ContinuousSolution, ContinuousStats
 from odestop.criteria import TimeDependent
-from odestop.solvers import FIXED_STEP_METHODS, METHODS, OneStepMethod
+from odestop.solvers import FIXED_STEP_METHODS, METHODS, Automatic, OneStepMethod
 from odestop.status import StoppingStatus, TangencyWarning, raise_on_failure
 
 Kind = TypeVar("Kind")
@@ -45,10 +45,11 @@ def continuous_stopping_time(
     t0: float | int | Tensor = 0.0,
     t_max: float | int = math.inf,
     levels: bool = False,
-    method: str | OneStepMethod = "dopri5",
+    method: str | OneStepMethod | Automatic = "dopri5",
     rtol: float | int = 1e-7,
     atol: float | int = 1e-9,
     gradient: str | GradientMethod = "discrete_adjoint",
+    compile: bool = False,
     max_steps: int = 100_000,
     on_failure: str = "status",
 ) -> ContinuousSolution:
@@ -89,7 +90,8 @@ def continuous_stopping_time(
         (*batch, levels, d).  For a J that is not monotone, each level's time is its first passage.
     method
         ``"dopri5"``, ``"tsit5"``, ``"bosh3"`` or ``"dopri8"`` (for tight tolerances); for stiff flows the stabilised
-        ``"rock4"`` or ``"rkc2"``; or a solver object with its knobs, such as
+        ``"rock4"`` or ``"rkc2"``; ``"auto"``, which begins with ``"tsit5"`` and starts again with ``"rock4"`` if the
+        flow turns out to be stiff (see `odestop.solvers.Automatic`); or a solver object with its knobs, such as
         ``odestop.solvers.DormandPrince5(stability_fraction=0.9)``; `odestop.solvers.ExplicitEuler`, `Heun` and
         `RungeKutta4` take fixed steps.
     rtol
@@ -102,6 +104,12 @@ def continuous_stopping_time(
         ``"discrete_adjoint"`` (default), ``"continuous_adjoint"``, ``"forward_sensitivity"`` (few parameters),
         ``"unrolled"`` (higher derivatives), ``"finite_difference"`` (for checking), ``"backsolve"`` (for research); or
         an object of `odestop.gradients` with its knobs, such as ``DiscreteAdjoint(checkpoints=20)``.
+    compile
+        Whether `torch.compile` translates the steps of the forward solve, J and the error estimate included, into one
+        code that serves every t, h and ε; of the stabilised methods, the dynamics alone.  The steps of the discrete
+        adjoint are compiled too, unless the dynamics knows its own products.  It takes seconds to minutes
+        at the first call with a dynamics, a criterion and a shape, and pays where many solves of small dimension
+        follow.  Where it fails, a warning says so and the solve goes on without it.
     max_steps
         Step attempts allowed per trajectory.
     on_failure
@@ -135,7 +143,7 @@ def continuous_stopping_time(
     >>> round(slope.item(), 6)  # -ln(10) / 4
     -0.575646
     """
-    solver = _resolve_method(method)
+    chosen = _resolve_method(method)
     gradient_method = _resolve("gradient", gradient, GRADIENTS, GradientMethod)  # type: ignore[type-abstract]
     check_choice("on_failure", on_failure, ("status", "raise"))
     x0 = check_state("x0", x0)
@@ -146,14 +154,17 @@ def continuous_stopping_time(
         t_max=check_horizon(t_max, problem.t0),
         max_steps=check_count("max_steps", max_steps),
         keep_every=gradient_method.checkpoints if isinstance(gradient_method, DiscreteAdjoint) else 1,
+        compile=compile,
     )
-    solve = solve_forward(problem, solver, settings)
+    solve = solve_forward(problem, chosen, settings)
+    solver = solve.solver
     stats = ContinuousStats(
         nfe=problem.dynamics.evaluations,
         criterion_evaluations=problem.criterion.evaluations,
         accepted_steps=torch.from_numpy(solve.accepted).reshape(problem.batch),
         rejected_steps=torch.from_numpy(solve.rejected).reshape(problem.batch),
         peak_bytes=solve.steps.peak_bytes,
+        method=type(solver).__name__,
     )
     time, state = gradient_method.attach(problem, solver, solve, stats)
     rate = np.stack([np.full_like(solve.time[:, 0], np.nan) if e is None else e.rate for e in solve.events], axis=-1)
@@ -241,12 +252,17 @@ def _identity(state: Tensor) -> Tensor:
     return state
 
 
-def _resolve_method(method: str | OneStepMethod) -> OneStepMethod:
+def _resolve_method(method: str | OneStepMethod | Automatic) -> OneStepMethod | Automatic:
+    if isinstance(method, Automatic):
+        return method
+    aliases: dict[str, OneStepMethod | Automatic] = {**METHODS, "auto": Automatic()}
     if isinstance(method, str) and method in FIXED_STEP_METHODS:
         raise ValueError(
-            f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}, which takes fixed steps: "
+            f"method must be one of {', '.join(map(repr, aliases))}, got {method!r}, which takes fixed steps: "
             f"odestop.solvers.{FIXED_STEP_METHODS[method].__name__}(step_size=...) is accepted as well"
         )
+    if isinstance(method, str):
+        return aliases[check_choice("method", method, tuple(aliases))]
     return _resolve("method", method, METHODS, OneStepMethod)  # type: ignore[type-abstract]
 
 

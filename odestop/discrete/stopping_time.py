@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from odestop._compilation import CompiledFunction
 from odestop._functions import TrackedFunction
 from odestop._validation import (
     check_callable,
@@ -25,7 +26,6 @@ from odestop.discrete.checkpoints import (
     Record,
     resolve_checkpoints,
 )
-from odestop.discrete.compilation import CompiledStep
 from odestop.discrete.crossing import Crossings, Places
 from odestop.discrete.history import with_history
 from odestop.discrete.recurrence import Recurrence, position_of, recurrence_of
@@ -150,7 +150,8 @@ def discrete_stopping_time(
     if isinstance(criterion, HistoryCriterion):
         recurrence = with_history(recurrence, criterion, position_of(step_map))
     increment = _increment_for(rule, recurrence)
-    step = TrackedFunction("step_map", CompiledStep(recurrence.step) if compile else recurrence.step)
+    one_step = CompiledFunction("the step map", recurrence.step) if compile else recurrence.step
+    step = TrackedFunction("step_map", one_step)
     objective = TrackedFunction("criterion", recurrence.criterion)
     state = recurrence.start
     run = run_until_stopped(step, objective, state, threshold, max_steps, record, recurrence.first_test)

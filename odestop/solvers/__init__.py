@@ -1,5 +1,6 @@
 """One ODE step, its error estimate, step-size control and dense output; no stopping rule, no autograd."""
 
+from odestop.solvers.automatic import Automatic
 from odestop.solvers.dense_output import DenseOutput, HermiteOutput
 from odestop.solvers.one_step import OneStepMethod, Step
 from odestop.solvers.runge_kutta import (
@@ -56,6 +57,7 @@ __all__ = [
     "ROCK4",
     "RUNGE_KUTTA_4",
     "TSITOURAS_5",
+    "Automatic",
     "BogackiShampine3",
     "ButcherTableau",
     "DenseOutput",

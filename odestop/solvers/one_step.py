@@ -22,6 +22,10 @@ Segment = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 """Part of a step: takes what the part before it returned."""
 
 
+StepParts = tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor | None]
+"""``end``, ``error``, ``slopes`` and ``slope_error`` of a `Step`."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One attempted step of size h from (t, x).
@@ -52,6 +56,12 @@ class Step:
     slopes: tuple[Tensor, ...]
     stages: Array
     slope_error: Tensor | None = None
+
+    @staticmethod
+    def of_parts(start: Tensor, step_size: Tensor, stages: Array, parts: StepParts) -> Step:
+        """Return the step from ``start`` that a method computed."""
+        end, error, slopes, slope_error = parts
+        return Step(start, end, slopes[-1], error, step_size, slopes, stages, slope_error)
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,11 @@ class OneStepMethod(ABC):
         """Size of every step but the last; None for a method that chooses its steps."""
         return None
 
+    @property
+    def fixed_stages(self) -> bool:
+        """Whether all steps have the same number of stages."""
+        return True
+
     def stages_for(self, step_size: Array, radius: Array) -> Array:
         """Stages that each trajectory's step takes: as few as are stable, shape (n,).
 
@@ -107,7 +122,7 @@ class OneStepMethod(ABC):
 
     def evaluations(self, stages: Array) -> int:
         """Evaluations of F that determine x_1 for a batch with these numbers of stages."""
-        return int(np.max(stages))
+        return int(stages.max())
 
     @abstractmethod
     def advance(
@@ -122,6 +137,17 @@ class OneStepMethod(ABC):
         """x_1 and slopes; differentiable in everything when grad mode is on."""
 
     @abstractmethod
+    def step_parts(
+        self,
+        field: Field,
+        t: Float[Tensor, "*batch"],
+        x: Float[Tensor, "*batch d"],
+        step_size: Float[Tensor, "*batch"],
+        first_slope: Float[Tensor, "*batch d"],
+        stages: Array | int | None = None,
+    ) -> StepParts:
+        """What a step computes, as a function of tensors only."""
+
     def step(
         self,
         field: Field,
@@ -132,6 +158,9 @@ class OneStepMethod(ABC):
         stages: Array | int | None = None,
     ) -> Step:
         """One step with its error estimate and the slope at its end."""
+        parts = self.step_parts(field, t, x, step_size, first_slope, stages)
+        counts = np.broadcast_to(self.fewest_stages if stages is None else stages, (step_size.numel(),))
+        return Step.of_parts(x, step_size, counts, parts)
 
     def segments(
         self,

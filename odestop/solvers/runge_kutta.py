@@ -14,7 +14,7 @@ from torch import Tensor
 
 from odestop._validation import check_positive
 from odestop.solvers.dense_output import DenseOutput
-from odestop.solvers.one_step import Field, OneStepMethod, Step
+from odestop.solvers.one_step import Field, OneStepMethod, Step, StepParts
 from odestop.solvers.step_control import PIController
 from odestop.solvers.tableaus import (
     BOGACKI_SHAMPINE_3,
@@ -76,6 +76,10 @@ class RungeKutta(OneStepMethod):
         """Stages of every step."""
         return self.evaluations_per_step
 
+    def evaluations(self, stages: np.ndarray) -> int:
+        """Evaluations of F that determine x_1."""
+        return self.evaluations_per_step
+
     def advance(
         self,
         field: Field,
@@ -94,7 +98,7 @@ class RungeKutta(OneStepMethod):
             slopes.append(field(torch.add(t, step_size, alpha=node), stage))
         return torch.addcmul(x, h, linear_combination(tableau.weights, slopes)), slopes
 
-    def step(
+    def step_parts(
         self,
         field: Field,
         t: Float[Tensor, "*batch"],
@@ -102,14 +106,12 @@ class RungeKutta(OneStepMethod):
         step_size: Float[Tensor, "*batch"],
         first_slope: Float[Tensor, "*batch d"],
         stages: np.ndarray | int | None = None,
-    ) -> Step:
-        """One step with its error estimate and the slope at its end."""
+    ) -> StepParts:
+        """What a step computes, as a function of tensors only."""
         end, slopes = self.advance(field, t, x, step_size, first_slope)
-        end_slope = field(t + step_size, end)
-        slopes.append(end_slope)
+        slopes.append(field(t + step_size, end))
         error = step_size.unsqueeze(-1) * linear_combination(self.tableau.error_weights, slopes)
-        counts = np.full(step_size.numel(), self.evaluations_per_step)
-        return Step(x, end, end_slope, error, step_size, tuple(slopes), counts)
+        return end, error, tuple(slopes), None
 
     def dense_output(self, step: Step) -> DenseOutput:
         """Continuous extension of a step."""
@@ -123,13 +125,11 @@ class RungeKutta(OneStepMethod):
 
 def linear_combination(coefficients: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
     """Σ c_i v_i, skipping zero coefficients."""
-    terms = [(c, v) for c, v in zip(coefficients, tensors, strict=True) if c != 0.0]
-    if not terms:
-        return torch.zeros_like(tensors[0])
-    total = terms[0][0] * terms[0][1]
-    for coefficient, tensor in terms[1:]:
-        total = torch.add(total, tensor, alpha=coefficient)
-    return total
+    total = None
+    for coefficient, tensor in zip(coefficients, tensors, strict=True):
+        if coefficient != 0.0:
+            total = coefficient * tensor if total is None else torch.add(total, tensor, alpha=coefficient)
+    return torch.zeros_like(tensors[0]) if total is None else total
 
 
 @dataclass(frozen=True)

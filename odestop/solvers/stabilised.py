@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from odestop.solvers.one_step import Field, OneStepMethod, Segment, Step
+from odestop.solvers.one_step import Field, OneStepMethod, Segment, StepParts
 from odestop.solvers.stabilised_coefficients import (
     StageCoefficients,
     rkc2_coefficients,
@@ -96,6 +96,11 @@ class StabilisedRungeKutta(OneStepMethod):
         """Stages of the cheapest step."""
         return int(self.counts_and_limits()[0][0])
 
+    @property
+    def fixed_stages(self) -> bool:
+        """Whether all steps have the same number of stages."""
+        return False
+
     def stages_for(self, step_size: Array, radius: Array) -> Array:
         """Fewest stages for which the step is stable, shape (n,); the most that there are where none suffice."""
         counts, limits = self.counts_and_limits()
@@ -123,7 +128,7 @@ class StabilisedRungeKutta(OneStepMethod):
         carry = self._through(range(len(rows)), field, t, step_size, rows, self._opened(x, slope))
         return self._finished(field, t, step_size, finish, carry)[0], [slope]
 
-    def step(
+    def step_parts(
         self,
         field: Field,
         t: Float[Tensor, "*batch"],
@@ -131,16 +136,15 @@ class StabilisedRungeKutta(OneStepMethod):
         step_size: Float[Tensor, "*batch"],
         first_slope: Float[Tensor, "*batch d"],
         stages: Array | int | None = None,
-    ) -> Step:
-        """One step with its error estimate, and the slopes at its end and at the end less the error."""
-        counts = self._checked(stages, t)
-        rows, finish = self._coefficient_rows(counts, t)
+    ) -> StepParts:
+        """What a step computes, with the slopes at its end and at the end less the error."""
+        rows, finish = self._coefficient_rows(self._checked(stages, t), t)
         carry = self._through(range(len(rows)), field, t, step_size, rows, self._opened(x, first_slope))
         end, slopes = self._finished(field, t, step_size, finish, carry)
         end_slope = field(t + step_size, end)
         error = self._error(step_size.unsqueeze(-1), finish, (x, end, first_slope, end_slope), slopes)
         slope_error = end_slope - field(t + step_size, end - error)
-        return Step(x, end, end_slope, error, step_size, (first_slope, end_slope), counts, slope_error)
+        return end, error, (first_slope, end_slope), slope_error
 
     def segments(
         self,

@@ -35,10 +35,10 @@ class PIController:
         """Factor on each trajectory's step size; a rejected step never grows."""
         proportional = self.stabilisation / local_order
         integral = 1.0 / local_order - 0.75 * proportional
-        error = np.where(np.isfinite(error), np.maximum(error, 1e-10), 1e10)
+        error = np.fmin(np.maximum(error, 1e-10), 1e10)  # 1e10 where it is not a number
         factor = self.safety * error**-integral
         factor = np.where(accepted, factor * previous_error**proportional, np.minimum(factor, 0.9))
-        return np.clip(factor, self.min_factor, self.max_factor)
+        return np.minimum(np.maximum(factor, self.min_factor), self.max_factor)
 
 
 def first_step_size(slope_size: Array, curvature_size: Array, trial: Array, order: int) -> Array:

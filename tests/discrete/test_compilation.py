@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.backends.registry import lookup_backend
 
-from odestop.discrete import compilation as module
+from odestop import _compilation as module
 from odestop.discrete import discrete_stopping_time
 
 Graph = Callable
