@@ -10,7 +10,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,22 @@ class TrackedFunction:
         """Value with a graph, for a gradient; not counted as an evaluation."""
         with torch.enable_grad():
             return self.function(*arguments)
+
+
+class Linearized(NamedTuple):
+    """A dynamics at m times and states, with its derivatives there.
+
+    Attributes
+    ----------
+    slopes
+        dx/dt, shape (m, *batch, n), with a graph that leads to the parameters and to t; not to the states.
+    pull_back
+        Maps i and a cotangent λ of slope i, shape (*batch, n), to that of state i, (∂F/∂x)ᵀ λ at (tᵢ, xᵢ); called
+        without grad mode.
+    """
+
+    slopes: Tensor
+    pull_back: Callable[[int, Tensor], Tensor]
 
 
 class PositionMap:

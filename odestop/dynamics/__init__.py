@@ -1,6 +1,8 @@
 """Dynamics dx/dt = -A(θ, x, t): modules with ``forward(t, x)`` that returns dx/dt."""
 
+from odestop._functions import Linearized
 from odestop.dynamics.adaptive import AdagradFlow, AdamFlow, RMSpropFlow
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.dynamics.gradient_flow import GradientFlow, RescaledGradientFlow
 from odestop.dynamics.greedy import (
     GreedyDiagonalFlow,
@@ -69,6 +71,7 @@ __all__ = [
     "ExponentialSchedule",
     "GaussNewtonFlow",
     "GaussNewtonMetric",
+    "GradientDrivenFlow",
     "GradientFlow",
     "GreedyDiagonalFlow",
     "GreedyFlow",
@@ -81,6 +84,7 @@ __all__ = [
     "InertialFlow",
     "InertialHessianDampedFlow",
     "LazyNewtonFlow",
+    "Linearized",
     "MirrorFlow",
     "NaturalGradientFlow",
     "NesterovFlow",

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from odestop._numerics import square_root
 from odestop.dynamics._memory import FlowWithMemory
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.objectives.base import Objective, register_value
 
 
-class _SquareMemoryFlow(FlowWithMemory):
+class _SquareMemoryFlow(GradientDrivenFlow, FlowWithMemory):
     """x' = -∇f(x)/(√v + ε) with a memory v of squared gradients that starts at δ > 0."""
 
+    coordinatewise = True
     initial_square: Tensor
     eps: float | int | Tensor
 
@@ -31,10 +33,11 @@ class _SquareMemoryFlow(FlowWithMemory):
         """Return x0 with v = δ in every coordinate."""
         return torch.cat([x0, self.value_of("initial_square", x0) * torch.ones_like(x0)], dim=-1)
 
-    def forward(self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch m"]:
         """Return [x', v']; t, of shape () or (*batch, 1), plays no part."""
         x, square = self.parts(state)
-        gradient = self.objective.gradient(x)
         direction = gradient / (square_root(square) + self.value_of("eps", x))
         return torch.cat([-direction, self._growth(x, square, gradient * gradient)], dim=-1)
 
@@ -142,7 +145,7 @@ class RMSpropFlow(_SquareMemoryFlow):
         return (latest - square) / self.value_of("tau", x)
 
 
-class AdamFlow(FlowWithMemory):
+class AdamFlow(GradientDrivenFlow, FlowWithMemory):
     """x' = -m̂/(√v̂ + ε), m' = (∇f(x) - m)/τ₁, v' = (∇f(x)² - v)/τ₂: Adam with its bias correction.
 
     With m̂ = m/(1 - exp(-(t - t₀)/τ₁)) and v̂ = v/(1 - exp(-(t - t₀)/τ₂)) (da Silva, Gazeau, 2020; Barakat,
@@ -188,6 +191,7 @@ class AdamFlow(FlowWithMemory):
     """
 
     memories = 2
+    coordinatewise = True
     tau1: Tensor
     tau2: Tensor
     eps: float | int | Tensor
@@ -208,11 +212,12 @@ class AdamFlow(FlowWithMemory):
         self.register_constant("eps", eps)
         register_value(self, "t0", t0)
 
-    def forward(self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch m"]:
         """Return [x', m', v'] at t of shape () or (*batch, 1)."""
         x, mean, square = self.parts(state)
-        gradient, age = self.objective.gradient(x), t - self.value_of("t0", x)
-        latest = gradient * gradient
+        age, latest = t - self.value_of("t0", x), gradient * gradient
         tau1, tau2 = self.value_of("tau1", x), self.value_of("tau2", x)
         root = square_root(_without_bias(square, latest, age / tau2))
         direction = _without_bias(mean, gradient, age / tau1) / (root + self.value_of("eps", x))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from odestop._validation import check_callable
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.objectives.base import Objective, check_objective
 
 
-class GradientFlow(nn.Module):
+class GradientFlow(GradientDrivenFlow):
     """dx/dt = -∇f(x).
 
     The limit of gradient descent (Cauchy, 1847), x - h ∇f(x), as the learning rate h goes to 0.
@@ -34,16 +35,20 @@ class GradientFlow(nn.Module):
     tensor([-1., -4.])
     """
 
+    coordinatewise = True
+
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.objective = check_objective(objective)
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
-        return -self.objective.gradient(x)
+        return -gradient
 
 
-class RescaledGradientFlow(nn.Module):
+class RescaledGradientFlow(GradientDrivenFlow):
     """dx/dt = -α(θ, t) ∇f(x) (eq. 3).
 
     The limit of gradient descent with the learning rates h α(k h).  It is the plain flow with its time changed:
@@ -84,11 +89,15 @@ class RescaledGradientFlow(nn.Module):
     (0.8537, 0.3544)
     """
 
+    coordinatewise = True
+
     def __init__(self, objective: Objective, schedule: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.objective = check_objective(objective)
         self.schedule = check_callable("schedule", schedule, "t -> α(t)")
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt at t of shape () or (*batch, 1)."""
-        return -self.schedule(t) * self.objective.gradient(x)
+        return -self.schedule(t) * gradient

@@ -15,6 +15,7 @@ from torch import Tensor
 from odestop._validation import check_callable
 from odestop.dynamics._hyperparameters import NON_NEGATIVE
 from odestop.dynamics._memory import FlowWithMemory
+from odestop.dynamics.gradient_driven import GradientDrivenFlow, has_forward_of
 from odestop.objectives.base import Objective, register_value
 
 Coefficient = float | int | Tensor | Callable[[Tensor], Tensor]
@@ -64,7 +65,35 @@ class InertialFlow(FlowWithMemory):
         raise NotImplementedError(f"{type(self).__name__} must implement acceleration(t, x, v)")
 
 
-class HeavyBallFlow(InertialFlow):
+class _GradientDrivenInertialFlow(GradientDrivenFlow, InertialFlow):
+    """An inertial flow whose acceleration depends on f through ∇f(x) alone: subclasses implement `pushed`."""
+
+    coordinatewise = True
+    forward = InertialFlow.forward
+
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch m"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch m"]:
+        """Return [x', v'], given ∇f(x)."""
+        x, v = self.parts(state)
+        return torch.cat([v, self.pushed(t, x, v, gradient)], dim=-1)
+
+    def acceleration(
+        self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return x''."""
+        return self.pushed(t, x, v, self.objective.gradient(x))
+
+    def pushed(self, t: Tensor, x: Tensor, v: Tensor, gradient: Tensor) -> Tensor:
+        """Return x'', given ∇f(x)."""
+        raise NotImplementedError
+
+    def _is_as_defined(self) -> bool:
+        own = _GradientDrivenInertialFlow
+        return has_forward_of(self, own) and type(self).acceleration is own.acceleration
+
+
+class HeavyBallFlow(_GradientDrivenInertialFlow):
     """x'' + c x' + ∇f(x) = 0, the heavy ball with constant friction (Polyak, 1964).
 
     On a quadratic each eigendirection is a damped oscillator, critically damped at c = 2 √λ.
@@ -99,14 +128,12 @@ class HeavyBallFlow(InertialFlow):
         super().__init__(objective)
         self.register_hyperparameter("friction", friction, NON_NEGATIVE)
 
-    def acceleration(
-        self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
-    ) -> Float[Tensor, "*batch d"]:
-        """Return x''; t plays no part."""
-        return -self.value_of("friction", x) * v - self.objective.gradient(x)
+    def pushed(self, t: Tensor, x: Tensor, v: Tensor, gradient: Tensor) -> Tensor:
+        """Return x'', given ∇f(x); t plays no part."""
+        return -self.value_of("friction", x) * v - gradient
 
 
-class NesterovFlow(InertialFlow):
+class NesterovFlow(_GradientDrivenInertialFlow):
     """x'' + r/(t - t₀) x' + ∇f(x) = 0, the limit of Nesterov's method (Su, Boyd, Candès, 2016).
 
     f - f* = O(1/t²) for convex f and r >= 3.  On a quadratic each eigendirection is a Bessel function: with
@@ -158,15 +185,13 @@ class NesterovFlow(InertialFlow):
         self.register_hyperparameter("friction", friction, NON_NEGATIVE)
         register_value(self, "t0", t0)
 
-    def acceleration(
-        self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
-    ) -> Float[Tensor, "*batch d"]:
-        """Return x''."""
-        force = -self.objective.gradient(x)
+    def pushed(self, t: Tensor, x: Tensor, v: Tensor, gradient: Tensor) -> Tensor:
+        """Return x'', given ∇f(x)."""
+        force = -gradient
         return force - _vanishing_friction(self.value_of("friction", x), t - self.value_of("t0", x), v, force)
 
 
-class StronglyConvexNesterovFlow(InertialFlow):
+class StronglyConvexNesterovFlow(_GradientDrivenInertialFlow):
     """x'' + 2 √μ x' + ∇f(x) = 0, the limit of Nesterov's method for μ-strongly convex f.
 
     f - f* = O(exp(-√μ t)) (Wilson, Recht, Jordan, 2021).  It is a `HeavyBallFlow` whose friction is critical
@@ -203,11 +228,9 @@ class StronglyConvexNesterovFlow(InertialFlow):
         super().__init__(objective)
         self.register_hyperparameter("strong_convexity", _strong_convexity(objective, strong_convexity))
 
-    def acceleration(
-        self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"]
-    ) -> Float[Tensor, "*batch d"]:
-        """Return x''; t plays no part."""
-        return -2 * self.value_of("strong_convexity", x) ** 0.5 * v - self.objective.gradient(x)
+    def pushed(self, t: Tensor, x: Tensor, v: Tensor, gradient: Tensor) -> Tensor:
+        """Return x'', given ∇f(x); t plays no part."""
+        return -2 * self.value_of("strong_convexity", x) ** 0.5 * v - gradient
 
 
 class HighResolutionNesterovFlow(InertialFlow):

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from odestop._validation import check_count, check_positive
 from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.objectives.base import Objective, check_objective
 
 _FEATURES = 2
 _SMALL_DERIVATIVE = 1e-4
 
 
-class CoordinatewiseMLPFlow(nn.Module):
+class CoordinatewiseMLPFlow(GradientDrivenFlow):
     """dx_i/dt = -s (g_i + u(g_i)), g = ∇f(x), with u a perceptron that all coordinates share.
 
     u(g) = Σ_j v_j (tanh(w_jᵀ φ(g) + b_j) - tanh(-w_jᵀ φ(g) + b_j)) has one hidden layer on the features φ of g.  It
@@ -62,6 +63,7 @@ class CoordinatewiseMLPFlow(nn.Module):
     """
 
     speed: Tensor
+    coordinatewise = True
 
     def __init__(
         self,
@@ -82,12 +84,13 @@ class CoordinatewiseMLPFlow(nn.Module):
         weight, bias, readout = _draws(shapes, scale, seed, dtype, device)
         self.weight, self.bias, self.readout = nn.Parameter(weight), nn.Parameter(bias), nn.Parameter(readout)
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
-        gradient = self.objective.gradient(x)
         inner = _features(gradient) @ self.weight.mT
         outer = torch.tanh(inner + self.bias) - torch.tanh(self.bias - inner)
-        return -at_trajectories(self.speed, x) * (gradient + outer @ self.readout)
+        return -at_trajectories(self.speed, state) * (gradient + outer @ self.readout)
 
 
 class CoordinatewiseLSTMFlow(nn.Module):

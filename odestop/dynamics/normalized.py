@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from odestop.dynamics._hyperparameters import NON_NEGATIVE, at_trajectories, register_number
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.objectives.base import Objective, check_objective
 
 
@@ -55,7 +56,7 @@ class NormalizedFlow(nn.Module):
         return -gradient / (size + at_trajectories(self.smoothing, x))
 
 
-class SignFlow(nn.Module):
+class SignFlow(GradientDrivenFlow):
     """dx/dt = -tanh(∇f(x)/s), coordinate by coordinate: for s → 0 the flow -sign(∇f(x)) (Cortés, 2006).
 
     The limit of x - h tanh(∇f(x)/s) as the learning rate h goes to 0; of signSGD (Bernstein et al., 2018), which is
@@ -85,12 +86,15 @@ class SignFlow(nn.Module):
     """
 
     smoothing: Tensor
+    coordinatewise = True
 
     def __init__(self, objective: Objective, smoothing: float | int | Tensor = 0.1) -> None:
         super().__init__()
         self.objective = check_objective(objective)
         register_number(self, "smoothing", smoothing)
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
-        return -torch.tanh(self.objective.gradient(x) / at_trajectories(self.smoothing, x))
+        return -torch.tanh(gradient / at_trajectories(self.smoothing, state))

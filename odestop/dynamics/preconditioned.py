@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from odestop._functions import Linearized
 from odestop._validation import check_count, check_positive
 from odestop.dynamics._hyperparameters import dtype_of, register_hyperparameter
+from odestop.dynamics.gradient_driven import GradientDrivenFlow
 from odestop.objectives.base import Objective, check_objective
 
 
-class DiagonallyPreconditionedFlow(nn.Module):
+class DiagonallyPreconditionedFlow(GradientDrivenFlow):
     """dx/dt = -diag(p) ∇f(x), the flow of the paper's Fig. 1 with p = (1, θ).
 
     The limit of x - h diag(p) ∇f(x), gradient descent with a learning rate h p_i of its own for each coordinate.
@@ -40,6 +42,7 @@ class DiagonallyPreconditionedFlow(nn.Module):
     """
 
     diagonal: Tensor
+    coordinatewise = True
 
     def __init__(self, objective: Objective, diagonal: Tensor | Sequence[float | int]) -> None:
         super().__init__()
@@ -51,12 +54,14 @@ class DiagonallyPreconditionedFlow(nn.Module):
                 f"got shape {tuple(self.diagonal.shape)}"
             )
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
-        return -self.diagonal * self.objective.gradient(x)
+        return -self.diagonal * gradient
 
 
-class DensePreconditionedFlow(nn.Module):
+class DensePreconditionedFlow(GradientDrivenFlow):
     """dx/dt = -L Lᵀ ∇f(x) with L lower triangular and positive on the diagonal.
 
     The limit of x - h L Lᵀ ∇f(x), preconditioned gradient descent.  Every positive definite matrix P is L Lᵀ for
@@ -131,13 +136,29 @@ class DensePreconditionedFlow(nn.Module):
         factor = self.factor()
         return factor @ factor.mT
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt; t, of shape () or (*batch, 1), plays no part."""
         factor = self.factor()
-        return -(self.objective.gradient(x) @ factor) @ factor.mT
+        return -(gradient @ factor) @ factor.mT
+
+    def linearized(self, t: Float[Tensor, "m *time"], states: Float[Tensor, "m *batch d"]) -> Linearized | None:
+        """Return dx/dt at m states, and products with its Jacobian -∇²f(x) L Lᵀ (see `GradientDrivenFlow`)."""
+        if not self._is_as_defined() or type(self).response is not DensePreconditionedFlow.response:
+            return None
+        points = states.detach()
+        with torch.enable_grad():
+            slopes = self(t, points)
+        factor = self.factor().detach()
+
+        def pull_back(index: int, cotangent: Tensor) -> Tensor:
+            return -self.objective.hessian_vector_product(points[index], (cotangent @ factor) @ factor.mT)
+
+        return Linearized(slopes, pull_back)
 
 
-class PreconditionedFlow(nn.Module):
+class PreconditionedFlow(GradientDrivenFlow):
     """dx/dt = -diag(P(x, ∇f(x), t; θ)) ∇f(x) (eq. 4).
 
     The limit of x - h diag(P(x, ∇f(x), k h; θ)) ∇f(x), a learned optimizer of this form.
@@ -168,10 +189,16 @@ class PreconditionedFlow(nn.Module):
         self.objective = check_objective(objective)
         self.preconditioner = preconditioner
 
-    def forward(self, t: Float[Tensor, "*time"], x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    @property
+    def coordinatewise(self) -> bool:  # type: ignore[override]
+        """Whether P is known to work coordinate by coordinate."""
+        return type(self.preconditioner) is CoordinatewisePreconditioner
+
+    def response(
+        self, t: Float[Tensor, "*time"], state: Float[Tensor, "*batch d"], gradient: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
         """Return dx/dt at t of shape () or (*batch, 1)."""
-        gradient = self.objective.gradient(x)
-        return -self.preconditioner(x, gradient, t) * gradient
+        return -self.preconditioner(state, gradient, t) * gradient
 
 
 class CoordinatewisePreconditioner(nn.Module):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odestop._compilation import CompiledFunction
 from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
@@ -23,11 +24,18 @@ from odestop.continuous.gradients.first_order import (
     add_to,
     attach_first_order,
 )
+from odestop.continuous.gradients.linearized_steps import (
+    LinearizedSteps,
+    LinearizedSweep,
+    NoShortcutError,
+    has_shortcut,
+)
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
 from odestop.continuous.step_record import AcceptedStep
 from odestop.solvers import OneStepMethod
+from odestop.solvers.runge_kutta import RungeKutta
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,12 @@ class DiscreteAdjoint:
     t0, rebuilds each step with a graph, pulls λ through it and throws the graph away.  Every level's cotangent joins λ
     as the sweep passes its event, so one sweep serves any scalar loss over all of them.
 
+    Where the dynamics knows its own vector-Jacobian products (see `odestop.dynamics.GradientDrivenFlow`), the steps of
+    an explicit Runge-Kutta method are recomputed block by block, side by side, and no graph leads through ∇f.
+
     * Cost: one vector-Jacobian product per evaluation of the accepted steps, and of one more step per level.
-    * Memory: one state per accepted step, and the graph of one step; with checkpoints, N/m + m states for N steps.
+    * Memory: one state per accepted step, and the graph of one step or block; with checkpoints, N/m + m states for N
+      steps.
     * Accuracy: that of the solve; the error of ∇T is typically 1e2 to 1e4 times the error of T.
     * First derivatives only.
 
@@ -94,6 +106,17 @@ class _Sweep:
         for event in solve.events:
             reached |= event is not None and event.rows
         self.reached = problem.row_mask(reached)
+        self.shortcut = (
+            LinearizedSweep(problem, solver, solve, self.reached, self.gradients)
+            if isinstance(solver, RungeKutta) and has_shortcut(problem, solve)
+            else None
+        )
+        self.compiled: CompiledFunction | None = None
+        if self.shortcut is None and solve.settings.compile and solver.fixed_stages:
+            field = problem.field_with_graph
+            self.compiled = CompiledFunction(
+                "a step of the gradient", lambda x, t, h: solver.advance(field, t, x, h)[0]
+            )
 
     def run(self, time_cotangent: Tensor, state_cotangent: Tensor) -> StoppingGradients:
         """Move every level's cotangents to the start of its last step, then sweep over the accepted steps."""
@@ -110,20 +133,32 @@ class _Sweep:
                 if (index == k).any():
                     adjoint = adjoint + torch.where(self.problem.row_mask(index == k).unsqueeze(-1), arriving, 0.0)
             if k > 0:
-                adjoint = self._through_step(self.solve.steps[k - 1], adjoint)
+                adjoint = self._through_step(k - 1, adjoint)
+        if self.shortcut is not None:
+            self.shortcut.gather()
         if latest >= 0:
             self.gradients.initial_state += torch.where(self.reached.unsqueeze(-1), adjoint, 0.0)
         return self.gradients
 
-    def _through_step(self, step: AcceptedStep, adjoint: Tensor) -> Tensor:
-        """Pull λ through one accepted step; the rows that did not take it pass unchanged."""
+    def _through_step(self, k: int, adjoint: Tensor) -> Tensor:
+        """Pull λ through accepted step k; the rows that did not take it pass unchanged."""
+        pulled = None if self.shortcut is None else self.shortcut.pull_back(k, adjoint)
+        if pulled is None:
+            return self._through_rebuilt(self.solve.steps[k], adjoint)
+        self.stats.vjps += self.solver.fewest_stages
+        return pulled
+
+    def _through_rebuilt(self, step: AcceptedStep, adjoint: Tensor) -> Tensor:
+        """The same by autograd."""
         x, t, h = self._leaves(step.state, step.start_time, step.step_size, self.reached)
         moved = step.step_size > 0
-        if not self.problem.worth_selecting(moved):
-            return self._pull_through(self._rebuild(t, x, h.detach(), step.stages), adjoint)
+        if self.compiled is not None or not self.problem.worth_selecting(moved):
+            rebuilt = RebuiltStep(self.problem, self.solver, t, x, h.detach(), step.stages, self.compiled)
+            return self._pull_through(rebuilt, adjoint)
         rows = torch.from_numpy(np.flatnonzero(moved)).to(x.device)
         t = t.detach().reshape(-1)[rows].requires_grad_(t.requires_grad)
-        rebuilt = self._rebuild(t, select(x, rows), h.detach().reshape(-1)[rows], step.stages[moved])
+        h = h.detach().reshape(-1)[rows]
+        rebuilt = RebuiltStep(self.problem, self.solver, t, select(x, rows), h, step.stages[moved])
         return scatter(self._pull_through(rebuilt, select(adjoint, rows), rows), rows, adjoint)
 
     def _through_event(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> Tensor:
@@ -132,7 +167,10 @@ class _Sweep:
         if not bool(usable.any()):
             return torch.zeros_like(self.problem.initial_state)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
-        rebuilt = self._rebuild(t, x, h, event.stages)
+        linear = self._linearized_event(x, t, h)
+        if linear is not None:
+            return self._through_linear(event, level, linear, time_cotangent, state_cotangent)
+        rebuilt = RebuiltStep(self.problem, self.solver, t, x, h, event.stages)
 
         def along_drift(cotangent: Tensor) -> Tensor:
             return rebuilt.pull_back(cotangent, (h,), again=True)[1]
@@ -142,6 +180,34 @@ class _Sweep:
         )
         self.gradients.t0 += cotangents.time
         return self._pull_through(rebuilt, cotangents.state)
+
+    def _linearized_event(self, x: Tensor, t: Tensor, h: Tensor) -> LinearizedSteps | None:
+        if self.shortcut is None:
+            return None
+        try:
+            return self.shortcut.linearized(t.detach()[None], x[None], h.detach()[None], with_time=True)
+        except NoShortcutError:
+            return None
+
+    def _through_linear(
+        self,
+        event: Event,
+        level: int,
+        step: LinearizedSteps,
+        time_cotangent: Tensor,
+        state_cotangent: Tensor,
+    ) -> Tensor:
+        """Pull cotangents of T and x(T) through the last step, which is linearised."""
+        cotangents = pull_through_criterion(
+            self.problem, event, level, time_cotangent, state_cotangent, step.along_step_size, self.gradients
+        )
+        self.gradients.t0 += cotangents.time
+        self.stats.vjps += self.solver.fewest_stages
+        pulled = step.pull_back(0, cotangents.state)
+        by_time, by_parameter = step.gathered(self.problem.dynamics.parameters)
+        self.gradients.t0 += torch.stack(by_time).sum((0, 1))
+        add_to(self.gradients.dynamics, by_parameter)
+        return pulled
 
     def _pull_through(self, rebuilt: RebuiltStep, cotangent: Tensor, rows: Tensor | None = None) -> Tensor:
         """Pull a cotangent from the end of a rebuilt step to its start, collecting the gradients on the way.
@@ -156,9 +222,6 @@ class _Sweep:
             flat[slice(None) if rows is None else rows] += others.pop(0).reshape(-1)
         add_to(self.gradients.dynamics, others)
         return state_part
-
-    def _rebuild(self, t: Tensor, x: Tensor, h: Tensor, stages: np.ndarray) -> RebuiltStep:
-        return RebuiltStep(self.problem, self.solver, t, x, h, stages)
 
     def _leaves(
         self, state: Tensor, time: np.ndarray, step_size: np.ndarray, rows: Tensor
@@ -177,6 +240,13 @@ class RebuiltStep:
     several: what they hand on is computed once without a graph, and each is evaluated again for every cotangent that is
     pulled through it, so that memory holds the graph of one segment however many stages there are.
 
+    Parameters
+    ----------
+    problem, solver, t, x, h, stages
+        The step.
+    compiled
+        The step from (x, t, h) as one compiled function, if there is one; its graph takes a single cotangent.
+
     Attributes
     ----------
     t, stages
@@ -184,10 +254,19 @@ class RebuiltStep:
     """
 
     def __init__(
-        self, problem: StoppingProblem, solver: OneStepMethod, t: Tensor, x: Tensor, h: Tensor, stages: np.ndarray
+        self,
+        problem: StoppingProblem,
+        solver: OneStepMethod,
+        t: Tensor,
+        x: Tensor,
+        h: Tensor,
+        stages: np.ndarray,
+        compiled: CompiledFunction | None = None,
     ) -> None:
         self.t, self.stages = t, stages
         self._segments = solver.segments(problem.field_with_graph, t, h, stages)
+        if compiled is not None:
+            self._segments = [lambda carry: (compiled(carry[0], t, h),)]
         self._carries: list[tuple[Tensor, ...]] = [(x.detach(),)]
         with torch.no_grad():
             for segment in solver.segments(problem.field_again, t, h, stages)[:-1]:

@@ -1,0 +1,231 @@
+"""Steps of an explicit Runge-Kutta method, linearised many at a time.
+
+What a backward sweep needs of a step is known before the sweep: its start is stored.  So the stages of consecutive
+steps are computed again side by side, all first stages in one evaluation, all second ones in the next, and with them
+the derivatives there.  Only λ has to go from stage to stage; the gradients of parameters are taken for all stages at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from odestop._functions import Linearized
+from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.first_order import StoppingGradients, add_to
+from odestop.continuous.gradients.rows import donate
+from odestop.continuous.problem import StoppingProblem, broadcast_time, scatter, select
+from odestop.solvers.runge_kutta import RungeKutta
+
+_NUMBERS_IN_BLOCK = 2**17
+
+
+class NoShortcutError(Exception):
+    """The dynamics has no shortcut to its vector-Jacobian products."""
+
+
+class LinearizedSteps:
+    """Steps from known states, and everything that was pulled back through them.
+
+    Parameters
+    ----------
+    problem, solver
+        F and the method.
+    t, step_size
+        Shape (steps, *batch).
+    states
+        Where the steps start, shape (steps, *batch, d).
+    with_time
+        Whether cotangents of times are wanted.
+
+    Raises
+    ------
+    NoShortcutError
+        If the dynamics has no shortcut at one of the stages.
+    """
+
+    def __init__(
+        self,
+        problem: StoppingProblem,
+        solver: RungeKutta,
+        t: Tensor,
+        states: Tensor,
+        step_size: Tensor,
+        *,
+        with_time: bool,
+    ) -> None:
+        self._stages: list[Linearized] = []
+        self._times: list[Tensor] = []
+
+        def field(t: Tensor, x: Tensor) -> Tensor:
+            self._times.append(t.detach().requires_grad_(with_time))
+            stage = linearized(problem, self._times[-1], x)
+            if stage is None:
+                raise NoShortcutError
+            self._stages.append(stage)
+            return stage.slopes.detach()
+
+        with torch.no_grad():
+            _, self._slopes = solver.advance(field, t, states, step_size)
+        self._with_time, self._nodes = with_time, solver.tableau.nodes
+        self._step_size = step_size.unsqueeze(-1)
+        # Cotangents of the slopes over h, for every stage of every step.
+        self._received = [list(torch.zeros_like(slope).unbind()) for slope in self._slopes]
+        # λ at every stage and, last, at the end: what a stage collects its own from is in the rows below it.
+        self._reached = states.new_empty(len(self._slopes) + 1, *states.shape[1:])
+        flat = self._reached.flatten(1)
+        below = [flat[stage + 1 :].mT for stage in range(len(self._slopes))]
+        self._backward = list(enumerate(zip(below, _adjoint_weights(solver, states), strict=True)))[::-1]
+
+    def pull_back(self, index: int, cotangent: Tensor) -> Tensor:
+        """Pull a cotangent (*batch, d) from the end of a step to its start, and remember what its slopes receive."""
+        step_size, reached = self._step_size[index], self._reached
+        reached[-1] = cotangent
+        for stage, (below, weights) in self._backward:
+            collected = torch.mv(below, weights).view_as(cotangent)
+            self._received[stage][index] = collected
+            reached[stage] = self._stages[stage].pull_back(index, step_size * collected)
+        return reached.sum(0)
+
+    def gathered(self, parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Cotangents of the times of every stage, (steps, *batch), and of the parameters, from all that was pulled."""
+        times = self._times if self._with_time else []
+        connected = [
+            (stage.slopes, self._step_size * torch.stack(received))
+            for stage, received in zip(self._stages, self._received, strict=True)
+            if stage.slopes.requires_grad
+        ]
+        if not connected or not (times or parameters):
+            return [torch.zeros_like(t) for t in times], [torch.zeros_like(parameter) for parameter in parameters]
+        found = torch.autograd.grad(
+            [slopes for slopes, _ in connected],
+            (*times, *parameters),
+            [cotangent for _, cotangent in connected],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return list(found[: len(times)]), list(found[len(times) :])
+
+    def along_step_size(self, cotangent: Tensor) -> Tensor:
+        """Products of a cotangent (*batch, d) of the end of a single step with its derivative in h, shape (*batch,)."""
+        self.pull_back(0, cotangent)
+        total = torch.zeros_like(self._times[0][0])
+        for stage, by_time in enumerate(self.gathered(())[0]):
+            own = (self._received[stage][0] * self._slopes[stage][0]).sum(-1)
+            total += torch.add(own, by_time[0], alpha=self._nodes[stage])
+        return total
+
+
+class LinearizedSweep:
+    """λ pulled backward through the accepted steps, linearised block by block.
+
+    Parameters
+    ----------
+    problem, solver, solve
+        What was solved.
+    reached
+        Trajectories with an event, shape (*batch,); the others are given the states of one of them.
+    gradients
+        What to add to.
+    """
+
+    def __init__(
+        self,
+        problem: StoppingProblem,
+        solver: RungeKutta,
+        solve: ForwardSolve,
+        reached: Tensor,
+        gradients: StoppingGradients,
+    ) -> None:
+        self._problem, self._solver, self._solve = problem, solver, solve
+        self._reached, self._gradients = None if bool(reached.all()) else reached, gradients
+        self._block: LinearizedSteps | None = None
+        self._rows: Tensor | None = None
+        self._first = len(solve.steps)
+        self._length = max(1, _NUMBERS_IN_BLOCK // (solver.fewest_stages * problem.initial_state.numel()))
+
+    def pull_back(self, k: int, adjoint: Tensor) -> Tensor | None:
+        """Pull λ, shape (*batch, d), from the end of accepted step k to its start; None without a shortcut."""
+        if k < self._first:
+            self.gather()
+            self._open(k)
+        if self._block is None:
+            return None
+        if self._rows is None:
+            return self._block.pull_back(k - self._first, adjoint)
+        pulled = self._block.pull_back(k - self._first, select(adjoint, self._rows))
+        return scatter(pulled, self._rows, adjoint)
+
+    def _open(self, last: int) -> None:
+        """Linearise the steps that end with step ``last``."""
+        problem = self._problem
+        self._first = max(0, last + 1 - self._length)
+        steps = self._solve.steps[self._first : last + 1]
+        starts = [step.state if self._reached is None else donate(step.state, self._reached) for step in steps]
+        sizes = np.stack([step.step_size for step in steps])
+        numbers = torch.from_numpy(np.stack([np.stack([step.start_time for step in steps]), sizes])).to(starts[0])
+        t, step_size = numbers.reshape(2, len(steps), *problem.batch)
+        moved = np.any(sizes > 0, axis=0)
+        states, self._rows = torch.stack(starts), None
+        if problem.worth_selecting(moved):
+            self._rows = torch.from_numpy(np.flatnonzero(moved)).to(states.device)
+            states = states.flatten(1, -2)[:, self._rows]
+            t, step_size = t.flatten(1)[:, self._rows], step_size.flatten(1)[:, self._rows]
+        try:
+            self._block = self.linearized(t, states, step_size, with_time=problem.t0.requires_grad)
+        except NoShortcutError:
+            self._block = None
+
+    def linearized(self, t: Tensor, states: Tensor, step_size: Tensor, *, with_time: bool) -> LinearizedSteps:
+        """Steps of this problem and method."""
+        return LinearizedSteps(self._problem, self._solver, t, states, step_size, with_time=with_time)
+
+    def gather(self) -> None:
+        """Add what the steps of the present block give to parameters and to t0."""
+        if self._block is None:
+            return
+        by_time, by_parameter = self._block.gathered(self._problem.dynamics.parameters)
+        rows = slice(None) if self._rows is None else self._rows
+        for stage in by_time:
+            self._gradients.t0.reshape(-1)[rows] += stage.sum(0).reshape(-1)
+        add_to(self._gradients.dynamics, by_parameter)
+        self._block = None
+
+
+def has_shortcut(problem: StoppingProblem, solve: ForwardSolve) -> bool:
+    """Whether F knows its own products, and takes several states at once like each of them alone."""
+    dynamics = problem.dynamics.function
+    if len(solve.steps) == 0 or not hasattr(dynamics, "linearized"):
+        return False
+    last = solve.steps[-1]
+    t = torch.stack([problem.t0.detach(), problem.to_device(last.start_time)])
+    states = torch.stack([problem.initial_state.detach(), last.state])
+    alone = torch.stack([problem.field_again(*point) for point in zip(t, states, strict=True)])
+    try:
+        together = linearized(problem, t, states)
+    except Exception:  # whatever a user's function raises for a shape that it does not expect
+        return False
+    if together is None or together.slopes.shape != alone.shape:
+        return False
+    tolerance = problem.resolution**0.5
+    return torch.allclose(together.slopes, alone, rtol=tolerance, atol=tolerance * float(alone.abs().max()))
+
+
+def linearized(problem: StoppingProblem, t: Tensor, states: Tensor) -> Linearized | None:
+    """F and its derivatives at m states, (m, *batch, d), and times, (m, *batch), by the dynamics itself; or None."""
+    with torch.enable_grad():
+        time = broadcast_time(t)
+    dynamics: Any = problem.dynamics.function
+    return dynamics.linearized(time, states)
+
+
+def _adjoint_weights(solver: RungeKutta, like: Tensor) -> list[Tensor]:
+    """For every stage, the weights of its slope in the later stages and, last, in the end of the step."""
+    matrix, weights = solver.tableau.matrix, solver.tableau.weights
+    return [like.new_tensor([row[i] for row in (*matrix[i + 1 :], weights)]) for i in range(len(weights))]

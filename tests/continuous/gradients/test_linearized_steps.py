@@ -1,0 +1,207 @@
+"""The discrete adjoint by linearised blocks of steps gives the gradients that it gives by autograd, to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import odestop
+from odestop import dynamics as flows
+from odestop.continuous.gradients import linearized_steps
+from odestop.objectives import DiagonalQuadratic, Quadratic
+
+pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
+D = 4
+
+
+def squared_norm(x: Tensor) -> Tensor:
+    return x.square().sum(-1)
+
+
+def quadratic() -> Quadratic:
+    return Quadratic.with_condition_number(D, 20.0, seed=0, dtype=torch.float64)
+
+
+def learned() -> nn.Module:
+    return flows.PreconditionedFlow(quadratic(), flows.CoordinatewisePreconditioner(D, scale=0.4, dtype=torch.float64))
+
+
+def rescaled() -> nn.Module:
+    return flows.RescaledGradientFlow(quadratic(), flows.ExponentialSchedule(2.0, 0.05))
+
+
+def heavy_ball() -> nn.Module:
+    return flows.HeavyBallFlow(quadratic(), 0.6)
+
+
+def gradients(flow: nn.Module, x0: Tensor, threshold: Tensor, behind_a_function: bool, **arguments) -> list[Tensor]:
+    """Of a loss of T and x(T), by parameters, x0, ε and t0; a function hides what the flow knows about itself."""
+    x0, threshold = x0.clone().requires_grad_(), threshold.clone().requires_grad_()
+    t0 = torch.full(x0.shape[:-1], 0.25, dtype=x0.dtype, requires_grad=True)
+    dynamics: Callable = flow
+    if behind_a_function:
+        dynamics = Hidden(flow)
+    solution = odestop.continuous_stopping_time(
+        dynamics, x0, squared_norm, threshold, t0=t0, rtol=1e-6, atol=1e-8, **arguments
+    )
+    assert solution.reached.any()
+    usable = torch.where(solution.reached, solution.time, 0.0)
+    loss = (usable.square()).sum() + (solution.state * torch.linspace(0.5, 1.5, solution.state.shape[-1])).sum()
+    return list(torch.autograd.grad(loss, [*flow.parameters(), x0, threshold, t0]))
+
+
+class Hidden:
+    """A flow that nothing but calls can be made of."""
+
+    def __init__(self, flow: nn.Module) -> None:
+        self.flow = flow
+        for name in ("initial_state", "position"):
+            if hasattr(flow, name):
+                setattr(self, name, getattr(flow, name))
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.flow(t, x)
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps that were pulled through without autograd."""
+    taken: list[int] = []
+    original = linearized_steps.LinearizedSteps.pull_back
+
+    def counted(self, index: int, cotangent: Tensor) -> Tensor:
+        taken.append(index)
+        return original(self, index, cotangent)
+
+    monkeypatch.setattr(linearized_steps.LinearizedSteps, "pull_back", counted)
+    return taken
+
+
+def agree(flow: nn.Module, x0: Tensor, threshold: Tensor, products: list[int], **arguments) -> None:
+    found = gradients(flow, x0, threshold, False, **arguments)
+    assert products
+    products.clear()
+    expected = gradients(flow, x0, threshold, True, **arguments)
+    assert not products
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def states(*batch: int) -> Tensor:
+    return 1 + 0.5 * torch.rand(*batch, D, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("flow", "numbers_in_block"), [(learned, 1), (rescaled, 100), (heavy_ball, 2**17), (learned, 2**17)]
+)
+def test_one_trajectory(
+    flow: Callable[[], nn.Module], numbers_in_block: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linearized_steps, "_NUMBERS_IN_BLOCK", numbers_in_block)
+    agree(flow(), states(), torch.tensor(0.05, dtype=torch.float64), products)
+
+
+@pytest.mark.parametrize("method", ["dopri8", odestop.solvers.RungeKutta4(step_size=0.2)])
+def test_every_explicit_method(method: object, products: list[int]) -> None:
+    agree(learned(), states(), torch.tensor(0.05, dtype=torch.float64), products, method=method)
+
+
+@pytest.mark.parametrize("flow", [learned, heavy_ball])
+def test_a_batch_of_trajectories_that_stop_at_different_times(
+    flow: Callable[[], nn.Module], products: list[int]
+) -> None:
+    threshold = torch.tensor([3.0, 0.5, 0.1, 0.01, 0.05, 1e-12], dtype=torch.float64)
+    agree(flow(), states(6), threshold, products, t_max=60.0)
+
+
+def test_several_levels_in_a_batch(products: list[int]) -> None:
+    flow, x0 = learned(), states(2, 2).requires_grad_()
+    levels = torch.tensor([1.0, 0.3, 0.05], dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad(
+            odestop.continuous_stopping_time(dynamics, x0, squared_norm, levels, levels=True, rtol=1e-6).time.sum(),
+            [x0, *flow.parameters()],
+        )
+        for dynamics in (flow, Hidden(flow))
+    )
+    assert products
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_checkpoints(products: list[int]) -> None:
+    gradient = odestop.gradients.DiscreteAdjoint(checkpoints=4)
+    agree(rescaled(), states(), torch.tensor(0.05, dtype=torch.float64), products, gradient=gradient)
+
+
+def test_parameters_of_the_objective_and_tensors_computed_from_others(products: list[int]) -> None:
+    eigenvalues = nn.Parameter(torch.linspace(0.5, 2.0, D, dtype=torch.float64))
+    agree(flows.GradientFlow(DiagonalQuadratic(eigenvalues)), states(), torch.tensor(0.05).double(), products)
+    theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    x0, found = states(), []
+    for wrapped in (lambda flow: flow, Hidden):
+        products.clear()
+        flow = flows.DiagonallyPreconditionedFlow(quadratic(), torch.stack([theta, *torch.ones(D - 1).double()]))
+        time = odestop.continuous_stopping_time(wrapped(flow), x0, squared_norm, 0.05).time
+        found.append(torch.autograd.grad(time, theta)[0])
+        assert bool(products) == (wrapped is not Hidden)
+    torch.testing.assert_close(*found, rtol=1e-11, atol=0)
+
+
+def test_products_are_counted_alike() -> None:
+    flow, x0 = learned(), states()
+    counts = []
+    for dynamics in (flow, Hidden(flow)):
+        solution = odestop.continuous_stopping_time(dynamics, x0, squared_norm, 0.05)
+        solution.time.backward()
+        counts.append(solution.stats.vjps)
+    assert counts[0] == counts[1] > 0
+
+
+class Moody(flows.GradientFlow):
+    """Mixes coordinates on a part of the way."""
+
+    coordinatewise = False
+
+    def response(self, t: Tensor, state: Tensor, gradient: Tensor) -> Tensor:
+        size = gradient.square().sum(-1, keepdim=True)
+        return -gradient / torch.where((size < 0.5) & (size > 0.1), 1 + (size - 0.5) * (size - 0.1), 1.0)
+
+
+def test_a_flow_that_has_no_shortcut_on_a_part_of_the_way(products: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linearized_steps, "_NUMBERS_IN_BLOCK", 1)
+    agree(Moody(quadratic()), states(), torch.tensor(0.05, dtype=torch.float64), products)
+
+
+def test_a_schedule_that_takes_one_time_only(products: list[int]) -> None:
+    rate = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+    flow = flows.RescaledGradientFlow(quadratic(), lambda t: rate if t < 1.0 else rate * torch.exp(1 - t) + 0.1)
+    x0 = states()
+    solution = odestop.continuous_stopping_time(flow, x0, squared_norm, 0.05)
+    found = torch.autograd.grad(solution.time, rate)[0]
+    assert not products
+    again = odestop.continuous_stopping_time(Hidden(flow), x0, squared_norm, 0.05)
+    assert torch.equal(found, torch.autograd.grad(again.time, rate)[0])
+
+
+def test_single_precision() -> None:
+    flow = flows.RescaledGradientFlow(DiagonalQuadratic([1.0, 4.0]), flows.ConstantSchedule(2.0))
+    x0 = torch.ones(2, requires_grad=True)
+    solution = odestop.continuous_stopping_time(flow, x0, squared_norm, 0.1, rtol=1e-5)
+    by_scale, by_start = torch.autograd.grad(solution.time, [*flow.parameters(), x0])
+    assert by_scale.dtype == torch.float64
+    assert by_start.dtype == torch.float32
+    torch.testing.assert_close(by_scale.float(), -solution.time.detach() / 2, rtol=1e-4, atol=0)
+
+
+def test_second_derivatives_of_unrolled_are_untouched(products: list[int]) -> None:
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    flow = flows.RescaledGradientFlow(DiagonalQuadratic(torch.ones(1).double()), flows.ConstantSchedule(scale))
+    x0 = torch.ones(1, dtype=torch.float64)
+    time = odestop.continuous_stopping_time(flow, x0, squared_norm, 0.01, gradient="unrolled", rtol=1e-9).time
+    (first,) = torch.autograd.grad(time, scale, create_graph=True)
+    (second,) = torch.autograd.grad(first, scale)
+    torch.testing.assert_close(second, 2 * time / scale**2, rtol=1e-6, atol=0)
+    assert not products
