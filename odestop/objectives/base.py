@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -147,13 +148,14 @@ class Objective(nn.Module):
         """Return ∇f(x); without grad mode, the same tensor again while x and the objective are unchanged."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._may_remember:
             return self._gradient(x)
-        own_tensors = self._own_tensors()
-        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in (x, *own_tensors)):
-            # Inference tensors do not count their changes.
-            return self._gradient(x)
         remembered = self._remembered
-        if remembered is None or not remembered.is_of(x, own_tensors):
-            remembered = _RememberedGradient(x, own_tensors, self._gradient(x))
+        if remembered is None or not remembered.is_at(x) or not remembered.is_of(self._own_tensors()):
+            gradient = self._gradient(x)
+            try:
+                remembered = _RememberedGradient(x, self._own_tensors(), gradient)
+            except RuntimeError:
+                # Inference tensors do not count their changes.
+                return gradient
             self.__dict__["_remembered"] = remembered
         return remembered.gradient
 
@@ -261,27 +263,28 @@ class Objective(nn.Module):
 
 
 class _RememberedGradient:
-    """A gradient and the tensors it came from, weakly, each with the version it had."""
+    """A gradient and the tensors it came from, each with the version it had; x is known weakly."""
 
     def __init__(self, x: Tensor, own_tensors: list[Tensor], gradient: Tensor) -> None:
         self.gradient = gradient
         source, self._layout = _source_and_layout(x)
+        self._source, self._version = weakref.ref(source), source._version
         # The gradient is watched too: a caller may change what it was given.
-        watched = (gradient, source, *own_tensors)
-        self._references = [weakref.ref(tensor) for tensor in watched]
-        self._versions = [tensor._version for tensor in watched]
+        self._watched = [gradient, *own_tensors]
+        self._versions = [tensor._version for tensor in self._watched]
 
-    def is_of(self, x: Tensor, own_tensors: list[Tensor]) -> bool:
-        """Whether these are the same tensors, and neither they nor the gradient have changed since."""
+    def is_at(self, x: Tensor) -> bool:
+        """Whether this x is the same tensor, unchanged."""
         source, layout = _source_and_layout(x)
-        watched = (self.gradient, source, *own_tensors)
+        return self._source() is source and source._version == self._version and layout == self._layout
+
+    def is_of(self, own_tensors: list[Tensor]) -> bool:
+        """Whether these are the same tensors, and neither they nor the gradient have changed since."""
+        watched = [self.gradient, *own_tensors]
         return (
-            layout == self._layout
-            and len(watched) == len(self._references)
-            and all(
-                reference() is tensor and version == tensor._version
-                for reference, version, tensor in zip(self._references, self._versions, watched, strict=True)
-            )
+            len(watched) == len(self._watched)
+            and all(map(operator.is_, watched, self._watched))
+            and [tensor._version for tensor in watched] == self._versions
         )
 
 
