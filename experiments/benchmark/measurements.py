@@ -144,7 +144,7 @@ def measure(cell: Cell) -> Record:
     if cell.round == 0:
         answer = peer.answer(cell.case, cell.tolerance)
         record["first_seconds"] = time.perf_counter() - start
-        if not isinstance(peer, Diffrax | Scipy):
+        if _is_seen_allocating(peer):
             with PeakMemory() as memory:
                 peer.answer(cell.case, cell.tolerance)
             record["peak_bytes"] = memory.peak_bytes
@@ -157,6 +157,11 @@ def measure(cell: Cell) -> Record:
         "evaluations": answer.evaluations,
         "pullbacks": answer.pullbacks,
     }
+
+
+def _is_seen_allocating(peer: Peer) -> bool:
+    """Whether the peer is eager PyTorch: `PeakMemory` sees no other, and nothing is compiled while it looks."""
+    return not isinstance(peer, Diffrax | Scipy) and not (isinstance(peer, Odestop) and peer.compile)
 
 
 def bare_costs(case: Case) -> Record:
