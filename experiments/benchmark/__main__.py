@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from odestop.sweeps import Runner, provenance
 
 
 def main(
-    scale: Annotated[str, typer.Option(help="quick (minutes) or full (about an hour).")] = "quick",
+    scale: Annotated[str, typer.Option(help="quick (half an hour) or full (hours).")] = "quick",
     output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
 ) -> None:
     """Measure T and its gradient side by side with torchdiffeq, scipy and, where it is installed, diffrax.
@@ -29,7 +30,8 @@ def main(
     if scale not in together.BATCHES:
         raise typer.BadParameter(f"scale must be quick or full, got {scale!r}")
     torch.set_num_threads(1)
-    console = Console()
+    # The table is wide, and whole in a file.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     output.mkdir(parents=True, exist_ok=True)
     tables = measurements.run(scale, Runner(console=console))
     for name, table in tables.items():
