@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from odestop._validation import check_count, check_positive
 from odestop.objectives.base import Objective, register_value
@@ -59,17 +58,17 @@ class Rosenbrock(Objective):
 
     def _gradient(self, x: Tensor) -> Tensor:
         head, rise = self._head_and_rise(x)
-        along_head = -4 * self.b * head * rise - 2 * (self.a - head)
         along_tail = 2 * self.b * rise
-        return _pad_right(along_head) + _pad_left(along_tail)
+        along_head = -2 * (head * along_tail + self.a - head)
+        return _joined(along_head, along_tail)
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
         head, rise = self._head_and_rise(x)
         v_head, v_tail = v[..., :-1], v[..., 1:]
         v_rise = v_tail - 2 * head * v_head
-        along_head = -4 * self.b * (v_head * rise + head * v_rise) + 2 * v_head
         along_tail = 2 * self.b * v_rise
-        return _pad_right(along_head) + _pad_left(along_tail)
+        along_head = 2 * (v_head - head * along_tail - 2 * self.b * rise * v_head)
+        return _joined(along_head, along_tail)
 
     def _head_and_rise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_i and x_{i+1} - x_i² for i < d."""
@@ -86,9 +85,7 @@ def _minimizer(dimension: int, a: float | Tensor) -> Tensor | None:
     return torch.ones(dimension) if a == 1 else None
 
 
-def _pad_left(entries: Tensor) -> Tensor:
-    return functional.pad(entries, (1, 0))
-
-
-def _pad_right(entries: Tensor) -> Tensor:
-    return functional.pad(entries, (0, 1))
+def _joined(along_head: Tensor, along_tail: Tensor) -> Tensor:
+    """Sum of what falls to the first d - 1 coordinates and what falls to the last d - 1."""
+    both = along_head[..., 1:] + along_tail[..., :-1]
+    return torch.cat([along_head[..., :1], both, along_tail[..., -1:]], dim=-1)
