@@ -59,7 +59,7 @@ class Rosenbrock(Objective):
     def _gradient(self, x: Tensor) -> Tensor:
         head, rise = self._head_and_rise(x)
         along_tail = 2 * self.b * rise
-        along_head = -2 * (head * along_tail + self.a - head)
+        along_head = 2 * (head - self.a - head * along_tail)
         return _joined(along_head, along_tail)
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
