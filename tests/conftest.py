@@ -1,7 +1,7 @@
 """What every test starts from: the same random numbers, one thread, torch's own default dtype."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import jaxtyping
@@ -39,3 +39,31 @@ def annotations_unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Callable]:
+    """Return the graphs that `torch.compile` was given, by a backend that is fast to compile."""
+    # The compiler takes seconds to import, and few tests need it.
+    from torch._dynamo.backends.registry import lookup_backend
+
+    graphs: list[Callable] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        graphs.append(graph)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    torch.compiler.reset()
+    monkeypatch.setattr("odestop._compilation.BACKEND", backend)
+    return graphs
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every compilation fail, as on a machine without a C++ compiler."""
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        raise RuntimeError("no working C++ compiler")
+
+    torch.compiler.reset()
+    monkeypatch.setattr("odestop._compilation.BACKEND", backend)

@@ -261,9 +261,7 @@ def _resolve_method(method: str | OneStepMethod | Automatic) -> OneStepMethod | 
             f"method must be one of {', '.join(map(repr, aliases))}, got {method!r}, which takes fixed steps: "
             f"odestop.solvers.{FIXED_STEP_METHODS[method].__name__}(step_size=...) is accepted as well"
         )
-    if isinstance(method, str):
-        return aliases[check_choice("method", method, tuple(aliases))]
-    return _resolve("method", method, METHODS, OneStepMethod)  # type: ignore[type-abstract]
+    return _resolve("method", method, aliases, OneStepMethod)
 
 
 def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[Kind]) -> Kind:

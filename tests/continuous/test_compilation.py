@@ -8,10 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.backends.registry import lookup_backend
 
 import odestop
-from odestop import _compilation as module
 from odestop.criteria import SquaredGradientNorm
 from odestop.dynamics import CoordinatewisePreconditioner, PreconditionedFlow
 from odestop.objectives import DiagonalQuadratic
@@ -38,20 +36,6 @@ class Question:
         solution = self.solve(*arguments, **options)
         gradients = torch.autograd.grad(solution.time.sum(), list(self.dynamics.parameters()))
         return [solution.time.detach(), solution.state.detach(), *gradients]
-
-
-@pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Callable]:
-    """The graphs that were compiled, by a backend that is fast to compile."""
-    graphs: list[Callable] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-        graphs.append(graph)
-        return lookup_backend("aot_eager")(graph, inputs)
-
-    torch.compiler.reset()
-    monkeypatch.setattr(module, "BACKEND", backend)
-    return graphs
 
 
 def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
@@ -91,12 +75,8 @@ def test_trajectories_of_a_batch_finish_one_after_the_other_in_one_code(compilat
     torch.testing.assert_close(found.time, question.solve(start=starts).time, rtol=1e-10, atol=0.0)
 
 
-def test_where_compilation_fails_one_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-        raise RuntimeError("no working C++ compiler")
-
-    torch.compiler.reset()
-    monkeypatch.setattr(module, "BACKEND", backend)
+@pytest.mark.usefixtures("without_compiler")
+def test_where_compilation_fails_one_warning_says_so() -> None:
     question = Question()
     message = r"compile=True had no effect on the step, because.*no working C\+\+ compiler"
     with pytest.warns(RuntimeWarning, match=message) as caught:

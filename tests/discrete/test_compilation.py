@@ -8,9 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.backends.registry import lookup_backend
 
-from odestop import _compilation as module
 from odestop.discrete import discrete_stopping_time
 
 Graph = Callable
@@ -29,20 +27,6 @@ class Decay(torch.nn.Module):
 
     def forward(self, k: int, x: Tensor) -> Tensor:
         return x - self.rate * torch.tanh(x) / (1 + k / 100)
-
-
-@pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
-    """The graphs that were compiled, by a backend that is fast to compile."""
-    graphs: list[Graph] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-        graphs.append(graph)
-        return lookup_backend("aot_eager")(graph, inputs)
-
-    torch.compiler.reset()
-    monkeypatch.setattr(module, "BACKEND", backend)
-    return graphs
 
 
 def gradients(step: Decay, **options: object) -> list[Tensor]:
@@ -82,12 +66,8 @@ def test_more_step_maps_than_the_compiler_keeps_by_default_can_be_compiled(compi
     assert len(compilations) == 6
 
 
-def test_where_compilation_fails_one_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-        raise RuntimeError("no working C++ compiler")
-
-    torch.compiler.reset()
-    monkeypatch.setattr(module, "BACKEND", backend)
+@pytest.mark.usefixtures("without_compiler")
+def test_where_compilation_fails_one_warning_says_so() -> None:
     step = Decay()
     with pytest.warns(RuntimeWarning, match=r"compile=True had no effect.*no working C\+\+ compiler") as caught:
         found = gradients(step, compile=True)

@@ -8,10 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.backends.registry import lookup_backend
 
 import odestop
-from odestop import _compilation
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
 
@@ -29,20 +27,6 @@ class Flow(nn.Module):
 
 def squared_norm(x: Tensor) -> Tensor:
     return x.square().sum(-1)
-
-
-@pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Callable]:
-    """The graphs that were compiled, by a backend that is fast to compile."""
-    graphs: list[Callable] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-        graphs.append(graph)
-        return lookup_backend("aot_eager")(graph, inputs)
-
-    torch.compiler.reset()
-    monkeypatch.setattr(_compilation, "BACKEND", backend)
-    return graphs
 
 
 def answer(flow: nn.Module, x0: Tensor, threshold: float, graphs: list[Callable], **arguments) -> list[Tensor]:
