@@ -66,7 +66,7 @@ class Scene:
     x0: tuple[Number, ...] = (1.0, 1.0)
     step_size: Number = 0.1
     step_map: str = "euler"
-    method: str = "dopri5"
+    method: str = "tsit5"
     parameter: str = "theta"
     parameter_range: tuple[Number, Number] = (0.2, 3.2)
     horizon: Number = 50.0

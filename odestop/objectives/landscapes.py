@@ -83,7 +83,8 @@ class Himmelblau(Objective):
 
     def _gradient(self, x: Tensor) -> Tensor:
         first, second = self._residuals(x)
-        return torch.stack([4 * x[..., 0] * first + 2 * second, 2 * first + 4 * x[..., 1] * second], dim=-1)
+        residuals, swapped = torch.stack([first, second], dim=-1), torch.stack([second, first], dim=-1)
+        return 2 * torch.add(swapped, x * residuals, alpha=2)
 
     def _hessian_vector_product(self, x: Tensor, v: Tensor) -> Tensor:
         first, second = self._residuals(x)
@@ -95,7 +96,7 @@ class Himmelblau(Objective):
 
     def _residuals(self, point: Tensor) -> tuple[Tensor, Tensor]:
         x, y = point.unbind(-1)
-        return x * x + y - 11, x + y * y - 7
+        return torch.addcmul(y - 11, x, x), torch.addcmul(x - 7, y, y)
 
 
 class Rastrigin(Objective):
