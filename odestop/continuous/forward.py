@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odestop.continuous.approach import Approach
 from odestop.continuous.attempt import Attempt, root_mean_square
 from odestop.continuous.crossings import CrossingLog, TakenStep
 from odestop.continuous.event import Event, locate_event
@@ -125,6 +126,7 @@ class _Integration:
         self.active: Array = np.ones(n, dtype=bool)
         self.attempt = Attempt(problem, solver, settings.rtol, settings.atol, settings.compile)
         self.log = CrossingLog(problem, solver, self.thresholds)
+        self.approach = Approach(self.thresholds)
         self.steps = StepRecord(problem, solver, settings.keep_every)
         self.accepted, self.rejected = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.previous_error, self.last_error = np.ones(n), np.zeros(n)
@@ -184,6 +186,8 @@ class _Integration:
         value, _, _, _, size, displacement = measured
         error = self._relative_error(step, measured)
         acceptable = self.active & (error <= 1.0)
+        self.approach.expect(acceptable, self.t, h, self.value, value)
+        acceptable &= ~self._is_too_fast(h, value)
         taken = TakenStep(step, np.full(h.size, len(self.steps)), self.t, h, self.value, value)
         self.finish(self.log.look(taken, acceptable, self.pending), StoppingStatus.REACHED)
         going_on = acceptable & self.active
@@ -195,6 +199,7 @@ class _Integration:
     def _next_step(self) -> tuple[Array, Array]:
         """Step sizes to attempt, zero for finished trajectories, and which of them end at the horizon."""
         wanted = np.minimum(self.h, self.longest)
+        wanted = np.minimum(wanted, self.approach.longest_step(self.t, self.radius, self.pending))
         underflow = self.active & (self.t + wanted <= self.t)
         if underflow.any():
             self.finish(underflow & np.isfinite(self.last_error), StoppingStatus.STEP_UNDERFLOW)
@@ -202,6 +207,11 @@ class _Integration:
             wanted = np.where(underflow, 0.0, wanted)
         remaining = self.settings.t_max - self.t
         return self.problem.rounded(np.minimum(wanted, remaining)), wanted >= remaining
+
+    def _is_too_fast(self, h: Array, value: Array) -> Array:
+        """Rows that a long step takes to a level, because J moved faster than expected."""
+        crosses = self.pending & (self.problem.orientation * (value[:, None] - self.thresholds) <= 0.0)
+        return crosses.any(axis=-1) & self.approach.is_too_fast(h, self.radius)
 
     def _take(self, h: Array) -> tuple[Step, list[Array]]:
         """One step of every trajectory, with its numbers (see `Attempt`); only of running ones where that pays."""
@@ -251,7 +261,7 @@ class _Integration:
         moving = np.count_nonzero(rows)
         if moving == 0:
             return
-        start, start_time, self.previous_value = self.x, self.t, self.value
+        start, start_time = self.x, self.t
         end_time = np.where(at_horizon, self.settings.t_max, self.t + h)
         if moving == rows.size:
             self.x, self.slope, self.value, self.t = step.end, step.end_slope, value, end_time
@@ -291,20 +301,10 @@ class _Integration:
             return False
         (start,) = to_host(self.problem.t0)
         rows = self.active
-        elapsed, remaining = self.t - start, np.minimum(self._time_left(), self.settings.t_max - self.t)
+        left = self.approach.time_left(self.t)
+        farthest = np.where(self.pending & np.isfinite(left), left, 0.0).max(axis=-1)
+        elapsed, remaining = self.t - start, np.minimum(farthest, self.settings.t_max - self.t)
         return choice.prefers_stiff(elapsed[rows], remaining[rows], self.h[rows], self.radius[rows])
-
-    def _time_left(self) -> Array:
-        """Time to the farthest pending level at the rate of the last step, of log J where J and ε are positive."""
-        _, h, _ = self.steps.times[-1]
-        with np.errstate(all="ignore"):
-            ends = np.stack([self.previous_value, self.value])[..., None]
-            positive = (ends > 0).all(axis=0) & (self.thresholds > 0)
-            (before, now), level = np.where(positive, np.log(ends), ends), self.thresholds
-            level = np.where(positive, np.log(level), level)
-            left = (now - level) / (before - now) * h[:, None]
-        left = np.where(self.pending & (left > 0), left, 0.0)
-        return left.max(axis=-1)
 
     def result(self) -> ForwardSolve:
         """Locate the events and collect the answers."""

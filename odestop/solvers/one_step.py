@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from odestop.solvers.dense_output import DenseOutput, HermiteOutput
+from odestop.solvers.stage_adjoints import StageAdjoint
 from odestop.solvers.step_control import PIController
 
 Array = np.ndarray
@@ -171,6 +172,10 @@ class OneStepMethod(ABC):
     ) -> list[Segment]:
         """`advance` in parts, from ``(x,)`` to ``(x_1,)``, each with few enough stages to keep their graph."""
         return [lambda carry: (self.advance(field, t, carry[0], step_size, stages=stages)[0],)]
+
+    def adjoint(self, stages: Array, like: Float[Tensor, "*batch d"]) -> StageAdjoint | None:
+        """The adjoint of a step with these numbers of stages, shape (n,), on states like this one; None without."""
+        return None
 
     def dense_output(self, step: Step) -> DenseOutput | HermiteOutput:
         """Continuous extension of a step."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from odestop._validation import check_positive
 from odestop.solvers.dense_output import DenseOutput
 from odestop.solvers.one_step import Field, OneStepMethod, Step, StepParts
+from odestop.solvers.stage_adjoints import ButcherAdjoint
 from odestop.solvers.step_control import PIController
 from odestop.solvers.tableaus import (
     BOGACKI_SHAMPINE_3,
@@ -112,6 +113,10 @@ class RungeKutta(OneStepMethod):
         slopes.append(field(t + step_size, end))
         error = step_size.unsqueeze(-1) * linear_combination(self.tableau.error_weights, slopes)
         return end, error, tuple(slopes), None
+
+    def adjoint(self, stages: np.ndarray, like: Float[Tensor, "*batch d"]) -> ButcherAdjoint:
+        """The adjoint of a step."""
+        return ButcherAdjoint(self.tableau, like)
 
     def dense_output(self, step: Step) -> DenseOutput:
         """Continuous extension of a step."""

@@ -13,6 +13,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +30,9 @@ from odestop.solvers.stabilised_coefficients import (
     rock4_counts,
     rock4_limits,
 )
+from odestop.solvers.stage_adjoints import Coefficient, RecurrenceAdjoint, scaled
 
 Array = np.ndarray
-Coefficient = float | Tensor
 Carry = tuple[Tensor, ...]
 
 _IDLE = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
@@ -55,6 +56,7 @@ class StabilisedRungeKutta(OneStepMethod):
     """
 
     stability_fraction: float = 0.9
+    _with_start: ClassVar[bool]
 
     def __post_init__(self) -> None:
         if not 0.0 < self.stability_fraction <= 1.0:
@@ -171,12 +173,17 @@ class StabilisedRungeKutta(OneStepMethod):
 
         return [functools.partial(segment, piece) for piece in pieces]
 
+    def adjoint(self, stages: Array, like: Float[Tensor, "*batch d"]) -> RecurrenceAdjoint:
+        """The adjoint of a step with these numbers of stages."""
+        rows, finish = self._coefficient_rows(stages, like[..., 0])
+        return RecurrenceAdjoint(rows, finish, with_start=self._with_start)
+
     def _through(self, piece: range, field: Field, t: Tensor, step_size: Tensor, rows: Sequence, carry: Carry) -> Carry:
         """The stages of ``piece``; the slope for the first of all is in the carry already."""
         h = step_size.unsqueeze(-1)
         for index in piece:
             node, *row = rows[index]
-            slope = carry[0] if index == 0 else field(t + _times(node, step_size), carry[-1])
+            slope = carry[0] if index == 0 else field(t + scaled(node, step_size), carry[-1])
             carry = self._with_stage(row, h, slope, carry)
         return carry
 
@@ -206,13 +213,6 @@ def _padded(own: StageCoefficients, most: int) -> tuple[Array, Array]:
     return np.concatenate([idle, own.recurrence]), own.finish
 
 
-def _times(coefficient: Coefficient, tensor: Tensor) -> Tensor:
-    """Product with a number, or with one number per trajectory."""
-    if isinstance(coefficient, Tensor) and tensor.ndim > coefficient.ndim:
-        coefficient = coefficient.unsqueeze(-1)
-    return coefficient * tensor
-
-
 @dataclass(frozen=True)
 class ROCK4(StabilisedRungeKutta):
     """Orthogonal-Runge-Kutta-Chebyshev method of order 4 with 5 to 244 stages, ℓ ≈ 0.34 s².  Alias ``"rock4"``.
@@ -238,6 +238,8 @@ class ROCK4(StabilisedRungeKutta):
     2.302585
     """
 
+    _with_start = False
+
     @property
     def order(self) -> int:
         """Order of the solution that is propagated."""
@@ -262,8 +264,8 @@ class ROCK4(StabilisedRungeKutta):
     def _with_stage(self, row: Sequence[Coefficient], h: Tensor, slope: Tensor, carry: Carry) -> Carry:
         _, before, last = carry
         keep, previous, rate, *_ = row
-        settled = _times(keep, last) + _times(previous, before)
-        return slope, last, torch.addcmul(settled, _times(rate, h), slope)
+        settled = scaled(keep, last) + scaled(previous, before)
+        return slope, last, torch.addcmul(settled, scaled(rate, h), slope)
 
     def _finished(
         self, field: Field, t: Tensor, h: Tensor, finish: Sequence[Coefficient], carry: Carry
@@ -274,7 +276,7 @@ class ROCK4(StabilisedRungeKutta):
         slopes: list[Tensor] = []
         for stage, node in enumerate(nodes):
             row = matrix[stage * (stage - 1) // 2 : stage * (stage + 1) // 2]
-            slopes.append(field(t + _times(node, h), torch.addcmul(start, wide, _combined(row, slopes, start))))
+            slopes.append(field(t + scaled(node, h), torch.addcmul(start, wide, _combined(row, slopes, start))))
         return torch.addcmul(start, wide, _combined(weights, slopes, start)), [last_slope, *slopes]
 
     def _error(self, h: Tensor, finish: Sequence[Coefficient], ends: Sequence[Tensor], slopes: list[Tensor]) -> Tensor:
@@ -295,6 +297,8 @@ class RKC2(StabilisedRungeKutta):
     >>> method.order, method.fewest_stages, round(method.stability_limit / 250**2, 2)
     (2, 2, 0.65)
     """
+
+    _with_start = True
 
     @property
     def order(self) -> int:
@@ -321,8 +325,8 @@ class RKC2(StabilisedRungeKutta):
     def _with_stage(self, row: Sequence[Coefficient], h: Tensor, slope: Tensor, carry: Carry) -> Carry:
         first_slope, start, before, last = carry
         keep, previous, rate, origin, first_rate = row
-        settled = _times(keep, last) + _times(previous, before) + _times(origin, start)
-        slopes = _times(rate, slope) + _times(first_rate, first_slope)
+        settled = scaled(keep, last) + scaled(previous, before) + scaled(origin, start)
+        slopes = scaled(rate, slope) + scaled(first_rate, first_slope)
         return first_slope, start, last, torch.addcmul(settled, h, slopes)
 
     def _finished(
@@ -339,5 +343,5 @@ def _combined(coefficients: Sequence[Coefficient], slopes: Sequence[Tensor], lik
     """Σ c_i k_i; zero for none."""
     total = torch.zeros_like(like)
     for coefficient, slope in zip(coefficients, slopes, strict=True):
-        total = total + _times(coefficient, slope)
+        total = total + scaled(coefficient, slope)
     return total

@@ -98,7 +98,8 @@ def test_learned_preconditioner_by_every_weight():
 
 
 def test_the_gradient_is_that_of_the_number_returned_even_at_loose_tolerances():
-    # With the step sizes frozen by a binding stability cap, T itself is smooth in the criterion's parameter.
+    # With the step sizes frozen by a binding stability cap, T itself is smooth in the criterion's parameter.  The cap
+    # is low enough to bind near the level too, where steps otherwise follow the time that is left.
     objective = Quadratic.with_condition_number(8, 50.0, seed=2, **DOUBLE)
     norm = SquaredGradientNorm(objective)
 
@@ -108,6 +109,7 @@ def test_the_gradient_is_that_of_the_number_returned_even_at_loose_tolerances():
             torch.ones(8, **DOUBLE),
             lambda x: weight * norm(x),
             1e-3,
+            method=odestop.solvers.DormandPrince5(stability_fraction=0.5),
             rtol=1e-3,
             atol=1e-3,
         ).time

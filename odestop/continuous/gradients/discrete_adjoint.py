@@ -35,7 +35,6 @@ from odestop.continuous.problem import StoppingProblem, scatter, select
 from odestop.continuous.solution import ContinuousStats
 from odestop.continuous.step_record import AcceptedStep
 from odestop.solvers import OneStepMethod
-from odestop.solvers.runge_kutta import RungeKutta
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class _Sweep:
         self.reached = problem.row_mask(reached)
         self.shortcut = (
             LinearizedSweep(problem, solver, solve, self.reached, self.gradients)
-            if isinstance(solver, RungeKutta) and has_shortcut(problem, solve)
+            if has_shortcut(problem, solve)
             else None
         )
         self.compiled: CompiledFunction | None = None
@@ -145,7 +144,8 @@ class _Sweep:
         pulled = None if self.shortcut is None else self.shortcut.pull_back(k, adjoint)
         if pulled is None:
             return self._through_rebuilt(self.solve.steps[k], adjoint)
-        self.stats.vjps += self.solver.fewest_stages
+        _, step_size, stages = self.solve.steps.times[k]
+        self.stats.vjps += self.solver.evaluations(stages[step_size > 0])
         return pulled
 
     def _through_rebuilt(self, step: AcceptedStep, adjoint: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class _Sweep:
         if not bool(usable.any()):
             return torch.zeros_like(self.problem.initial_state)
         x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
-        linear = self._linearized_event(x, t, h)
+        linear = self._linearized_event(x, t, h, event.stages)
         if linear is not None:
             return self._through_linear(event, level, linear, time_cotangent, state_cotangent)
         rebuilt = RebuiltStep(self.problem, self.solver, t, x, h, event.stages)
@@ -181,11 +181,11 @@ class _Sweep:
         self.gradients.t0 += cotangents.time
         return self._pull_through(rebuilt, cotangents.state)
 
-    def _linearized_event(self, x: Tensor, t: Tensor, h: Tensor) -> LinearizedSteps | None:
+    def _linearized_event(self, x: Tensor, t: Tensor, h: Tensor, stages: np.ndarray) -> LinearizedSteps | None:
         if self.shortcut is None:
             return None
         try:
-            return self.shortcut.linearized(t.detach()[None], x[None], h.detach()[None], with_time=True)
+            return self.shortcut.linearized(t.detach()[None], x[None], h.detach()[None], stages[None], with_time=True)
         except NoShortcutError:
             return None
 
@@ -202,7 +202,7 @@ class _Sweep:
             self.problem, event, level, time_cotangent, state_cotangent, step.along_step_size, self.gradients
         )
         self.gradients.t0 += cotangents.time
-        self.stats.vjps += self.solver.fewest_stages
+        self.stats.vjps += self.solver.evaluations(event.stages)
         pulled = step.pull_back(0, cotangents.state)
         by_time, by_parameter = step.gathered(self.problem.dynamics.parameters)
         self.gradients.t0 += torch.stack(by_time).sum((0, 1))

@@ -1,4 +1,4 @@
-"""Steps of an explicit Runge-Kutta method, linearised many at a time.
+"""Steps of a Runge-Kutta method, linearised many at a time.
 
 What a backward sweep needs of a step is known before the sweep: its start is stored.  So the stages of consecutive
 steps are computed again side by side, all first stages in one evaluation, all second ones in the next, and with them
@@ -20,7 +20,8 @@ from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.first_order import StoppingGradients, add_to
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, broadcast_time, scatter, select
-from odestop.solvers.runge_kutta import RungeKutta
+from odestop.solvers import OneStepMethod
+from odestop.solvers.stage_adjoints import StageAdjoint
 
 _NUMBERS_IN_BLOCK = 2**17
 
@@ -40,22 +41,25 @@ class LinearizedSteps:
         Shape (steps, *batch).
     states
         Where the steps start, shape (steps, *batch, d).
+    stages
+        Shape (steps, n).
     with_time
         Whether cotangents of times are wanted.
 
     Raises
     ------
     NoShortcutError
-        If the dynamics has no shortcut at one of the stages.
+        If the dynamics has no shortcut at one of the stages, or the method none to its adjoint.
     """
 
     def __init__(
         self,
         problem: StoppingProblem,
-        solver: RungeKutta,
+        solver: OneStepMethod,
         t: Tensor,
         states: Tensor,
         step_size: Tensor,
+        stages: np.ndarray,
         *,
         with_time: bool,
     ) -> None:
@@ -71,26 +75,24 @@ class LinearizedSteps:
             return stage.slopes.detach()
 
         with torch.no_grad():
-            _, self._slopes = solver.advance(field, t, states, step_size)
-        self._with_time, self._nodes = with_time, solver.tableau.nodes
-        self._step_size = step_size.unsqueeze(-1)
+            solver.advance(field, t, states, step_size, stages=stages.reshape(-1))
+        self._with_time, self._step_size = with_time, step_size.unsqueeze(-1)
         # Cotangents of the slopes over h, for every stage of every step.
-        self._received = [list(torch.zeros_like(slope).unbind()) for slope in self._slopes]
-        # λ at every stage and, last, at the end: what a stage collects its own from is in the rows below it.
-        self._reached = states.new_empty(len(self._slopes) + 1, *states.shape[1:])
-        flat = self._reached.flatten(1)
-        below = [flat[stage + 1 :].mT for stage in range(len(self._slopes))]
-        self._backward = list(enumerate(zip(below, _adjoint_weights(solver, states), strict=True)))[::-1]
+        self._received = [list(torch.zeros_like(stage.slopes).unbind()) for stage in self._stages]
+        kinds = {own.tobytes(): _adjoint(solver, own, states[0]) for own in stages}
+        self._adjoints = [kinds[own.tobytes()] for own in stages]
 
     def pull_back(self, index: int, cotangent: Tensor) -> Tensor:
         """Pull a cotangent (*batch, d) from the end of a step to its start, and remember what its slopes receive."""
-        step_size, reached = self._step_size[index], self._reached
-        reached[-1] = cotangent
-        for stage, (below, weights) in self._backward:
-            collected = torch.mv(below, weights).view_as(cotangent)
-            self._received[stage][index] = collected
-            reached[stage] = self._stages[stage].pull_back(index, step_size * collected)
-        return reached.sum(0)
+        adjoint, step_size = self._adjoints[index], self._step_size[index]
+        # A step of fewer stages than others was idle before its first one.
+        idle = len(self._stages) - len(adjoint.nodes)
+
+        def pull(stage: int, received: Tensor) -> Tensor:
+            self._received[idle + stage][index] = received
+            return self._stages[idle + stage].pull_back(index, step_size * received)
+
+        return adjoint(cotangent, pull)
 
     def gathered(self, parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Cotangents of the times of every stage, (steps, *batch), and of the parameters, from all that was pulled."""
@@ -116,9 +118,9 @@ class LinearizedSteps:
         """Products of a cotangent (*batch, d) of the end of a single step with its derivative in h, shape (*batch,)."""
         self.pull_back(0, cotangent)
         total = torch.zeros_like(self._times[0][0])
-        for stage, by_time in enumerate(self.gathered(())[0]):
-            own = (self._received[stage][0] * self._slopes[stage][0]).sum(-1)
-            total += torch.add(own, by_time[0], alpha=self._nodes[stage])
+        stages = zip(self._adjoints[0].nodes, self._received, self._stages, self.gathered(())[0], strict=True)
+        for node, received, stage, by_time in stages:
+            total += (received[0] * stage.slopes[0].detach()).sum(-1) + node * by_time[0]
         return total
 
 
@@ -138,7 +140,7 @@ class LinearizedSweep:
     def __init__(
         self,
         problem: StoppingProblem,
-        solver: RungeKutta,
+        solver: OneStepMethod,
         solve: ForwardSolve,
         reached: Tensor,
         gradients: StoppingGradients,
@@ -148,7 +150,6 @@ class LinearizedSweep:
         self._block: LinearizedSteps | None = None
         self._rows: Tensor | None = None
         self._first = len(solve.steps)
-        self._length = max(1, _NUMBERS_IN_BLOCK // (solver.fewest_stages * problem.initial_state.numel()))
 
     def pull_back(self, k: int, adjoint: Tensor) -> Tensor | None:
         """Pull λ, shape (*batch, d), from the end of accepted step k to its start; None without a shortcut."""
@@ -164,27 +165,38 @@ class LinearizedSweep:
 
     def _open(self, last: int) -> None:
         """Linearise the steps that end with step ``last``."""
-        problem = self._problem
-        self._first = max(0, last + 1 - self._length)
+        problem, self._first = self._problem, self._first_of_block(last)
         steps = self._solve.steps[self._first : last + 1]
         starts = [step.state if self._reached is None else donate(step.state, self._reached) for step in steps]
         sizes = np.stack([step.step_size for step in steps])
         numbers = torch.from_numpy(np.stack([np.stack([step.start_time for step in steps]), sizes])).to(starts[0])
         t, step_size = numbers.reshape(2, len(steps), *problem.batch)
         moved = np.any(sizes > 0, axis=0)
+        stages = np.stack([step.stages for step in steps])
         states, self._rows = torch.stack(starts), None
         if problem.worth_selecting(moved):
             self._rows = torch.from_numpy(np.flatnonzero(moved)).to(states.device)
             states = states.flatten(1, -2)[:, self._rows]
-            t, step_size = t.flatten(1)[:, self._rows], step_size.flatten(1)[:, self._rows]
+            t, step_size, stages = t.flatten(1)[:, self._rows], step_size.flatten(1)[:, self._rows], stages[:, moved]
         try:
-            self._block = self.linearized(t, states, step_size, with_time=problem.t0.requires_grad)
+            self._block = self.linearized(t, states, step_size, stages, with_time=problem.t0.requires_grad)
         except NoShortcutError:
             self._block = None
 
-    def linearized(self, t: Tensor, states: Tensor, step_size: Tensor, *, with_time: bool) -> LinearizedSteps:
+    def _first_of_block(self, last: int) -> int:
+        """The earliest step that still fits in a block with all up to ``last``."""
+        numbers, stages = self._problem.initial_state.numel(), 0
+        for first in range(last, -1, -1):
+            stages = max(stages, self._solver.evaluations(self._solve.steps.times[first][2]))
+            if first < last and (last + 1 - first) * stages * numbers > _NUMBERS_IN_BLOCK:
+                return first + 1
+        return 0
+
+    def linearized(
+        self, t: Tensor, states: Tensor, step_size: Tensor, stages: np.ndarray, *, with_time: bool
+    ) -> LinearizedSteps:
         """Steps of this problem and method."""
-        return LinearizedSteps(self._problem, self._solver, t, states, step_size, with_time=with_time)
+        return LinearizedSteps(self._problem, self._solver, t, states, step_size, stages, with_time=with_time)
 
     def gather(self) -> None:
         """Add what the steps of the present block give to parameters and to t0."""
@@ -225,7 +237,8 @@ def linearized(problem: StoppingProblem, t: Tensor, states: Tensor) -> Linearize
     return dynamics.linearized(time, states)
 
 
-def _adjoint_weights(solver: RungeKutta, like: Tensor) -> list[Tensor]:
-    """For every stage, the weights of its slope in the later stages and, last, in the end of the step."""
-    matrix, weights = solver.tableau.matrix, solver.tableau.weights
-    return [like.new_tensor([row[i] for row in (*matrix[i + 1 :], weights)]) for i in range(len(weights))]
+def _adjoint(solver: OneStepMethod, stages: np.ndarray, like: Tensor) -> StageAdjoint:
+    adjoint = solver.adjoint(stages, like)
+    if adjoint is None:
+        raise NoShortcutError
+    return adjoint

@@ -104,17 +104,27 @@ def test_one_trajectory(
     agree(flow(), states(), torch.tensor(0.05, dtype=torch.float64), products)
 
 
-@pytest.mark.parametrize("method", ["dopri8", odestop.solvers.RungeKutta4(step_size=0.2)])
-def test_every_explicit_method(method: object, products: list[int]) -> None:
+@pytest.mark.parametrize("method", ["dopri8", odestop.solvers.RungeKutta4(step_size=0.2), "rock4", "rkc2"])
+def test_every_kind_of_method(method: object, products: list[int]) -> None:
     agree(learned(), states(), torch.tensor(0.05, dtype=torch.float64), products, method=method)
 
 
+@pytest.mark.parametrize("method", ["dopri5", "rock4", "rkc2"])
 @pytest.mark.parametrize("flow", [learned, heavy_ball])
 def test_a_batch_of_trajectories_that_stop_at_different_times(
-    flow: Callable[[], nn.Module], products: list[int]
+    flow: Callable[[], nn.Module], method: str, products: list[int]
 ) -> None:
     threshold = torch.tensor([3.0, 0.5, 0.1, 0.01, 0.05, 1e-12], dtype=torch.float64)
-    agree(flow(), states(6), threshold, products, t_max=60.0)
+    agree(flow(), states(6), threshold, products, method=method, t_max=60.0)
+
+
+def test_steps_of_many_stages_and_of_few_in_one_block(products: list[int]) -> None:
+    flow = flows.PreconditionedFlow(
+        Quadratic.with_condition_number(D, 3e3, seed=0, dtype=torch.float64),
+        flows.CoordinatewisePreconditioner(D, scale=0.4, dtype=torch.float64),
+    )
+    for batch, threshold in (((), 0.05), ((3,), [0.5, 0.3, 0.05])):
+        agree(flow, states(*batch), torch.tensor(threshold, dtype=torch.float64), products, method="rock4")
 
 
 def test_several_levels_in_a_batch(products: list[int]) -> None:
