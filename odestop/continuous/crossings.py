@@ -137,7 +137,11 @@ class CrossingLog:
         edge = self._problem.resolution ** (1 / 3)
         fractions = (0.0, edge, 1 / 3, 2 / 3, 1.0 - edge, 1.0)
         inside = values_at(*(np.full_like(taken.value, fraction) for fraction in fractions[1:-1]))
-        gaps = [self._gaps(value) for value in (taken.value, *inside, taken.end_value)]
+        values = np.stack([taken.value, *inside, taken.end_value])
+        variation = np.abs(np.diff(values, axis=0)).sum(axis=0)
+        # What was seen here says more about the steps to come than what J did before.
+        self._variation = np.where(near.any(axis=-1) & np.isfinite(variation), variation, self._variation)
+        gaps = [self._gaps(value) for value in values]
         for i, level in itertools.product(range(1, len(inside) + 1), range(near.shape[1])):
             left, middle, right = (gap[:, level] for gap in gaps[i - 1 : i + 2])
             wanted = near[:, level] & ~found[:, level] & (middle < left) & (middle <= right)
