@@ -16,12 +16,13 @@ from rich.table import Table
 from experiments.benchmark import measurements, together
 from figures import benchmark as benchmark_figure
 from odestop.plotting.style import save
-from odestop.sweeps import Runner, provenance
+from odestop.sweeps import Runner, Store, provenance
 
 
 def main(
     scale: Annotated[str, typer.Option(help="quick (half an hour) or full (hours).")] = "quick",
     output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
+    store: Annotated[Path | None, typer.Option(help="File that keeps each measurement, to go on from later.")] = None,
 ) -> None:
     """Measure T and its gradient side by side with torchdiffeq, scipy and, where it is installed, diffrax.
 
@@ -33,7 +34,7 @@ def main(
     # The table is wide, and whole in a file.
     console = Console(width=None if sys.stdout.isatty() else 160)
     output.mkdir(parents=True, exist_ok=True)
-    tables = measurements.run(scale, Runner(console=console))
+    tables = measurements.run(scale, Runner(store=Store(store), console=console))
     for name, table in tables.items():
         table.to_csv(output / f"{name}.csv", index=False)
     console.print(as_table(tables["benchmark_ratios"]))

@@ -22,8 +22,8 @@ import odestop
 from odestop.sweeps import provenance
 
 # Dimension and count of each comparison.
-BATCHES = {"quick": ((100, 32),), "full": ((100, 32), (100, 256), (1000, 32))}
-LEVELS = {"quick": ((100, 8),), "full": ((100, 8), (100, 16), (1000, 8))}
+BATCHES = {"quick": ((100, 32), (1000, 32)), "full": ((100, 32), (100, 256), (1000, 32))}
+LEVELS = {"quick": ((100, 8), (100, 16)), "full": ((100, 8), (100, 16), (1000, 8))}
 REPETITIONS = 3
 # Comparisons that take minutes run once.
 LONGEST_REPEATED = 10_000
