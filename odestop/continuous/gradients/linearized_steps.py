@@ -24,6 +24,8 @@ from odestop.solvers import OneStepMethod
 from odestop.solvers.stage_adjoints import StageAdjoint
 
 _NUMBERS_IN_BLOCK = 2**17
+# Autograd can take a step of many stages in parts, which is what counts where memory does.
+_MOST_NUMBERS_IN_STEP = 2**22
 
 
 class NoShortcutError(Exception):
@@ -185,17 +187,23 @@ class LinearizedSweep:
 
     def _first_of_block(self, last: int) -> int:
         """The earliest step that still fits in a block with all up to ``last``."""
-        numbers, stages = self._problem.initial_state.numel(), 0
+        numbers = 0
         for first in range(last, -1, -1):
-            stages = max(stages, self._solver.evaluations(self._solve.steps.times[first][2]))
-            if first < last and (last + 1 - first) * stages * numbers > _NUMBERS_IN_BLOCK:
+            numbers = max(numbers, self._numbers(self._solve.steps.times[first][2]))
+            if first < last and (last + 1 - first) * numbers > _NUMBERS_IN_BLOCK:
                 return first + 1
         return 0
+
+    def _numbers(self, stages: np.ndarray) -> int:
+        """Numbers in the stages of a step."""
+        return self._solver.evaluations(stages) * self._problem.initial_state.numel()
 
     def linearized(
         self, t: Tensor, states: Tensor, step_size: Tensor, stages: np.ndarray, *, with_time: bool
     ) -> LinearizedSteps:
-        """Steps of this problem and method."""
+        """Steps of this problem and method; raises `NoShortcutError` where a shortcut does not lead."""
+        if not self._solver.fixed_stages and self._numbers(stages) > _MOST_NUMBERS_IN_STEP:
+            raise NoShortcutError
         return LinearizedSteps(self._problem, self._solver, t, states, step_size, stages, with_time=with_time)
 
     def gather(self) -> None:

@@ -30,6 +30,11 @@ def learned() -> nn.Module:
     return flows.PreconditionedFlow(quadratic(), flows.CoordinatewisePreconditioner(D, scale=0.4, dtype=torch.float64))
 
 
+def stiff() -> nn.Module:
+    objective = Quadratic.with_condition_number(D, 3e3, seed=0, dtype=torch.float64)
+    return flows.PreconditionedFlow(objective, flows.CoordinatewisePreconditioner(D, scale=0.4, dtype=torch.float64))
+
+
 def rescaled() -> nn.Module:
     return flows.RescaledGradientFlow(quadratic(), flows.ExponentialSchedule(2.0, 0.05))
 
@@ -120,12 +125,19 @@ def test_a_batch_of_trajectories_that_stop_at_different_times(
 
 
 def test_steps_of_many_stages_and_of_few_in_one_block(products: list[int]) -> None:
-    flow = flows.PreconditionedFlow(
-        Quadratic.with_condition_number(D, 3e3, seed=0, dtype=torch.float64),
-        flows.CoordinatewisePreconditioner(D, scale=0.4, dtype=torch.float64),
-    )
+    flow = stiff()
     for batch, threshold in (((), 0.05), ((3,), [0.5, 0.3, 0.05])):
         agree(flow, states(*batch), torch.tensor(threshold, dtype=torch.float64), products, method="rock4")
+
+
+def test_steps_of_too_many_numbers_are_left_to_autograd(products: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, x0, threshold = stiff(), states(), torch.tensor(0.05, dtype=torch.float64)
+    expected = gradients(flow, x0, threshold, False, method="rock4")
+    of_all = len(products)
+    monkeypatch.setattr(linearized_steps, "_MOST_NUMBERS_IN_STEP", 5 * D)
+    found = gradients(flow, x0, threshold, False, method="rock4")
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    assert 0 < len(products) - of_all < of_all
 
 
 def test_several_levels_in_a_batch(products: list[int]) -> None:
