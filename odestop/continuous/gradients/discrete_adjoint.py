@@ -45,8 +45,8 @@ class DiscreteAdjoint:
     t0, rebuilds each step with a graph, pulls λ through it and throws the graph away.  Every level's cotangent joins λ
     as the sweep passes its event, so one sweep serves any scalar loss over all of them.
 
-    Where the dynamics knows its own vector-Jacobian products (see `odestop.dynamics.GradientDrivenFlow`), the steps of
-    an explicit Runge-Kutta method are recomputed block by block, side by side, and no graph leads through ∇f.
+    Where the dynamics knows its own vector-Jacobian products (see `odestop.dynamics.GradientDrivenFlow`), the steps are
+    recomputed block by block, side by side, and no graph leads through ∇f.
 
     * Cost: one vector-Jacobian product per evaluation of the accepted steps, and of one more step per level.
     * Memory: one state per accepted step, and the graph of one step or block; with checkpoints, N/m + m states for N
