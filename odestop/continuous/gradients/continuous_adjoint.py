@@ -45,10 +45,9 @@ class ContinuousAdjoint:
     * Memory: one state per accepted step, and the graph of one evaluation.
     * Accuracy: 0.1 to 10 times ``rtol``, down to a floor set by the forward solve, event and dense output included.
       On a preconditioned 100-d quadratic of condition number 1e4 with ``rtol=1e-7`` forward, the default is within
-      4e-7 of the true gradient for 1.5 times the products of the discrete adjoint; the floor is 3e-7, which is no more
-      than the discrete adjoint's own error there.  The long steps of ``"dopri8"`` show their dense output: the floor
-      is 5e-8 where the discrete adjoint has 3e-9.  Unlike the latter, this is not the exact gradient of the number
-      that was returned.
+      4e-8 of the true gradient for 1.4 times the products of the discrete adjoint, which is within 6e-9; the floor is
+      2e-8.  The long steps of ``"dopri8"`` show their dense output: the floor is 2e-8 where the discrete adjoint has
+      2e-10.  Unlike the latter, this is not the exact gradient of the number that was returned.
     * When to use it: where one step's graph is too large to hold, where a rough gradient of a tight solve is enough,
       or for a second opinion on the discrete adjoint, which is faster on short and middling solves.
     * First derivatives only.
