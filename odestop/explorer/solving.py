@@ -155,5 +155,5 @@ def statuses(solution: ContinuousSolution | DiscreteSolution) -> list[StoppingSt
 def in_words(status: StoppingStatus, *, steps: bool = False) -> str:
     """Return what a status means; of the steps of a step map that ran out, that they did."""
     if steps and status is StoppingStatus.MAX_STEPS:
-        return "the steps reached the horizon, or their budget, before the threshold"
+        return "their horizon or budget came before the threshold"
     return status.value
