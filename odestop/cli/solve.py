@@ -72,7 +72,7 @@ def solve(
             help="A parameter of the objective, the dynamics or the criterion; may be repeated.",
         ),
     ] = None,
-    method: Annotated[str, _flow(help=f"ODE solver: {', '.join(METHODS)}, auto.")] = "dopri5",
+    method: Annotated[str, _flow(help=f"ODE solver: {', '.join(METHODS)}.")] = "dopri5",
     rtol: Annotated[float, _flow(help="Relative tolerance.")] = 1e-7,
     atol: Annotated[float, _flow(help="Absolute tolerance.")] = 1e-9,
     t_max: Annotated[float, _flow(help="Horizon.")] = math.inf,

@@ -255,13 +255,12 @@ def _identity(state: Tensor) -> Tensor:
 def _resolve_method(method: str | OneStepMethod | Automatic) -> OneStepMethod | Automatic:
     if isinstance(method, Automatic):
         return method
-    aliases: dict[str, OneStepMethod | Automatic] = {**METHODS, "auto": Automatic()}
     if isinstance(method, str) and method in FIXED_STEP_METHODS:
         raise ValueError(
-            f"method must be one of {', '.join(map(repr, aliases))}, got {method!r}, which takes fixed steps: "
+            f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}, which takes fixed steps: "
             f"odestop.solvers.{FIXED_STEP_METHODS[method].__name__}(step_size=...) is accepted as well"
         )
-    return _resolve("method", method, aliases, OneStepMethod)
+    return _resolve("method", method, METHODS, OneStepMethod)
 
 
 def _resolve(name: str, value: str | Kind, aliases: dict[str, Kind], kind: type[Kind]) -> Kind:

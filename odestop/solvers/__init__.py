@@ -28,15 +28,16 @@ from odestop.solvers.tableaus import (
     ButcherTableau,
 )
 
-METHODS: dict[str, OneStepMethod] = {
+METHODS: dict[str, OneStepMethod | Automatic] = {
     "dopri5": DormandPrince5(),
     "tsit5": Tsitouras5(),
     "bosh3": BogackiShampine3(),
     "dopri8": PrinceDormand8(),
     "rock4": ROCK4(),
     "rkc2": RKC2(),
+    "auto": Automatic(),
 }
-"""The aliases that ``method=`` accepts: the methods that choose their steps."""
+"""The aliases that ``method=`` accepts: the methods that choose their steps, and the choice among them."""
 
 FIXED_STEP_METHODS: dict[str, type[FixedStepRungeKutta]] = {
     "euler": ExplicitEuler,

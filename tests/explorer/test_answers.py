@@ -97,7 +97,7 @@ def test_a_missed_target_says_so():
     assert (answer.time, answer.status, answer.words) == (math.inf, "HORIZON", StoppingStatus.HORIZON.value)
     assert math.isnan(answer.time_derivative)
     assert answer.steps == math.inf
-    assert "steps reached the horizon" in answer.steps_words
+    assert "horizon or budget" in answer.steps_words
     assert reached.status == "REACHED"
 
 

@@ -61,7 +61,7 @@ def observed_order(coarse, fine, ratio=2.0):
 
 def test_aliases_name_the_methods_that_choose_their_steps():
     assert [METHODS[name] for name in ("dopri5", "tsit5", "bosh3", "dopri8")] == PAIRS
-    assert all(method.fixed_step_size is None for method in METHODS.values())
+    assert all(method.fixed_step_size is None for name, method in METHODS.items() if name != "auto")
 
 
 @every_method
