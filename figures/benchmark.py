@@ -1,4 +1,4 @@
-"""Work-precision diagrams of the benchmark: the error of ∇T against evaluations and wall time, by case."""
+"""Work-precision diagrams of the benchmark: the error of ∇T against evaluations and processor time, by case."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STYLES: dict[str, Look] = {
     "diffrax Dopri5, jitted": (VERMILION, "D", DASHES, "diffrax Dopri5, jitted"),
     "scipy RK45, differences": (ORANGE, "P", DASHES, "scipy RK45, differences"),
 }
-_COSTS = {"evaluations": "evaluations of the dynamics", "answer_seconds": r"wall time of $T$ and $\nabla T$ in s"}
+_COSTS = {"evaluations": "evaluations of the dynamics", "answer_seconds": r"processor time of $T$ and $\nabla T$ in s"}
 
 
 def draw(table: pd.DataFrame) -> Figure:

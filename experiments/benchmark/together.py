@@ -1,7 +1,7 @@
 """What batching and many thresholds save.
 
-Both sides of every comparison run in this process, in turn, on one thread; quoted are medians over the repetitions and
-the ratio of the medians, because single times on a shared machine mean little.
+Both sides of every comparison run in this process, in turn, on one thread; quoted are medians of the processor time
+over the repetitions and the ratio of the medians, because single times on a shared machine mean little.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST_REPEATED = 10_000
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: median seconds, evaluations of the dynamics and vector-Jacobian products."""
+    """One side of a comparison: median processor seconds, evaluations of the dynamics and vector-Jacobian products."""
 
     seconds: float
     evaluations: int
@@ -116,11 +116,11 @@ def compare(
     sides, times = {}, {}
     for _ in range(REPETITIONS if dimension * count < LONGEST_REPEATED else 1):
         for side, solve in (("together", together), ("apart", apart)):
-            start = time.perf_counter()
+            start = time.process_time()
             solutions = solve()
             for solution in solutions:
                 torch.autograd.grad(solution.time.sum(), parameters)
-            seconds[side].append(time.perf_counter() - start)
+            seconds[side].append(time.process_time() - start)
             evaluations = sum(solution.stats.nfe for solution in solutions)
             vjps = sum(solution.stats.vjps for solution in solutions)
             sides[side] = Side(statistics.median(seconds[side]), evaluations, vjps)
