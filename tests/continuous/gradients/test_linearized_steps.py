@@ -43,7 +43,9 @@ def heavy_ball() -> nn.Module:
     return flows.HeavyBallFlow(quadratic(), 0.6)
 
 
-def gradients(flow: nn.Module, x0: Tensor, threshold: Tensor, behind_a_function: bool, **arguments) -> list[Tensor]:
+def gradients(
+    flow: nn.Module, x0: Tensor, threshold: Tensor, behind_a_function: bool, rtol: float = 1e-6, **arguments
+) -> list[Tensor]:
     """Of a loss of T and x(T), by parameters, x0, ε and t0; a function hides what the flow knows about itself."""
     x0, threshold = x0.clone().requires_grad_(), threshold.clone().requires_grad_()
     t0 = torch.full(x0.shape[:-1], 0.25, dtype=x0.dtype, requires_grad=True)
@@ -51,7 +53,7 @@ def gradients(flow: nn.Module, x0: Tensor, threshold: Tensor, behind_a_function:
     if behind_a_function:
         dynamics = Hidden(flow)
     solution = odestop.continuous_stopping_time(
-        dynamics, x0, squared_norm, threshold, t0=t0, rtol=1e-6, atol=1e-8, **arguments
+        dynamics, x0, squared_norm, threshold, t0=t0, rtol=rtol, atol=1e-2 * rtol, **arguments
     )
     assert solution.reached.any()
     usable = torch.where(solution.reached, solution.time, 0.0)
@@ -109,33 +111,37 @@ def test_one_trajectory(
     agree(flow(), states(), torch.tensor(0.05, dtype=torch.float64), products)
 
 
-@pytest.mark.parametrize("method", ["dopri8", odestop.solvers.RungeKutta4(step_size=0.2), "rock4", "rkc2"])
-def test_every_kind_of_method(method: object, products: list[int]) -> None:
-    agree(learned(), states(), torch.tensor(0.05, dtype=torch.float64), products, method=method)
+@pytest.mark.parametrize(
+    ("method", "rtol"),
+    [("dopri8", 1e-6), (odestop.solvers.RungeKutta4(step_size=0.2), 1e-6), ("rock4", 1e-6), ("rkc2", 1e-3)],
+)
+def test_every_kind_of_method(method: object, rtol: float, products: list[int]) -> None:
+    agree(learned(), states(), torch.tensor(0.05, dtype=torch.float64), products, method=method, rtol=rtol)
 
 
 @pytest.mark.parametrize(
-    ("flow", "method"), [(learned, "dopri5"), (heavy_ball, "dopri5"), (heavy_ball, "rock4"), (learned, "rkc2")]
+    ("flow", "method", "rtol"),
+    [(learned, "dopri5", 1e-6), (heavy_ball, "dopri5", 1e-6), (heavy_ball, "rock4", 1e-4), (learned, "rkc2", 1e-3)],
 )
 def test_a_batch_of_trajectories_that_stop_at_different_times(
-    flow: Callable[[], nn.Module], method: str, products: list[int]
+    flow: Callable[[], nn.Module], method: str, rtol: float, products: list[int]
 ) -> None:
     threshold = torch.tensor([3.0, 0.5, 0.1, 0.01, 0.05, 1e-12], dtype=torch.float64)
-    agree(flow(), states(6), threshold, products, method=method, t_max=60.0)
+    agree(flow(), states(6), threshold, products, method=method, rtol=rtol, t_max=60.0)
 
 
 def test_steps_of_many_stages_and_of_few_in_one_block(products: list[int]) -> None:
     flow = stiff()
     for batch, threshold in (((), 0.05), ((3,), [0.5, 0.3, 0.05])):
-        agree(flow, states(*batch), torch.tensor(threshold, dtype=torch.float64), products, method="rock4")
+        agree(flow, states(*batch), torch.tensor(threshold, dtype=torch.float64), products, method="rock4", rtol=1e-4)
 
 
 def test_steps_of_too_many_numbers_are_left_to_autograd(products: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     flow, x0, threshold = stiff(), states(), torch.tensor(0.05, dtype=torch.float64)
-    expected = gradients(flow, x0, threshold, False, method="rock4")
+    expected = gradients(flow, x0, threshold, False, method="rock4", rtol=1e-4)
     of_all = len(products)
     monkeypatch.setattr(linearized_steps, "_MOST_NUMBERS_IN_STEP", 5 * D)
-    found = gradients(flow, x0, threshold, False, method="rock4")
+    found = gradients(flow, x0, threshold, False, method="rock4", rtol=1e-4)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     assert 0 < len(products) - of_all < of_all
 
