@@ -105,14 +105,14 @@ class CrossingLog:
         """
         if not rows.any():
             return np.zeros_like(pending)
-        gaps = self._gaps(taken.end_value)
+        gaps = self.gaps(taken.end_value)
         found = rows[:, None] & pending & (gaps <= 0.0)
         for level in np.flatnonzero(found.any(axis=0)).tolist():
             self._note(level, found[:, level], taken, gaps[:, level], np.ones_like(taken.value))
         near = rows[:, None] & pending & ~found & self._within_reach(taken, rows)
         return found | self._look_inside(taken, near) if near.any() else found
 
-    def _gaps(self, value: Array) -> Array:
+    def gaps(self, value: Array) -> Array:
         """J - ε, positive on the side of the level that a trajectory comes from, shape (n, levels)."""
         return self._problem.orientation * (value[:, None] - self._thresholds)
 
@@ -127,7 +127,7 @@ class CrossingLog:
         remembered = np.where(np.isfinite(variation), np.maximum(moved, 0.5 * variation), moved)
         self._variation = np.where(rows, remembered, self._variation)
         self._step_size = np.where(rows, taken.step_size, self._step_size)
-        nearest = np.minimum(self._gaps(taken.value), self._gaps(taken.end_value))
+        nearest = np.minimum(self.gaps(taken.value), self.gaps(taken.end_value))
         return nearest <= variation[:, None]
 
     def _look_inside(self, taken: TakenStep, near: Array) -> Array:
@@ -141,7 +141,7 @@ class CrossingLog:
         variation = np.abs(np.diff(values, axis=0)).sum(axis=0)
         # What was seen here says more about the steps to come than what J did before.
         self._variation = np.where(near.any(axis=-1) & np.isfinite(variation), variation, self._variation)
-        gaps = [self._gaps(value) for value in values]
+        gaps = [self.gaps(value) for value in values]
         for i, level in itertools.product(range(1, len(inside) + 1), range(near.shape[1])):
             left, middle, right = (gap[:, level] for gap in gaps[i - 1 : i + 2])
             wanted = near[:, level] & ~found[:, level] & (middle < left) & (middle <= right)
@@ -172,7 +172,7 @@ class CrossingLog:
         """Rows whose J dips to the level inside the bracket."""
 
         def gap(fraction: Array) -> Array:
-            return self._gaps(values_at(fraction)[0])[:, level]
+            return self.gaps(values_at(fraction)[0])[:, level]
 
         fraction = dip_below_zero(gap, *bracket, *end_gaps, wanted)
         dipped = ~np.isnan(fraction)
@@ -182,7 +182,7 @@ class CrossingLog:
         return dipped
 
     def _note(self, level: int, rows: Array, taken: TakenStep, end_gap: Array, end_fraction: Array) -> None:
-        gap = self._gaps(taken.value)[:, level]
+        gap = self.gaps(taken.value)[:, level]
         new = Crossing(rows, taken.step, taken.index, taken.start_time, gap, end_gap, end_fraction)
         self.crossings[level] = _merge_crossings(self._problem, new, self.crossings[level])
 

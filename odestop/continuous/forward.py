@@ -148,8 +148,7 @@ class _Integration:
         finite = torch.isfinite(self.slope).all(-1) & torch.isfinite(value)
         self.value, start_finite = to_host(value, finite.to(value.dtype))
         self.finish(start_finite == 0, StoppingStatus.NON_FINITE)
-        gaps = self.value[:, None] - self.thresholds
-        self.finish(self.problem.orientation * gaps <= 0.0, StoppingStatus.ALREADY_SATISFIED)
+        self.finish(self.log.gaps(self.value) <= 0.0, StoppingStatus.ALREADY_SATISFIED)
         self.rest = RestDetector(self.problem, self.settings.atol, self.thresholds, self.value)
         self.know_radius(np.zeros_like(self.t))
         if self.solver.fixed_step_size is not None:
@@ -210,7 +209,7 @@ class _Integration:
 
     def _is_too_fast(self, h: Array, value: Array) -> Array:
         """Rows that a long step takes to a level, because J moved faster than expected."""
-        crosses = self.pending & (self.problem.orientation * (value[:, None] - self.thresholds) <= 0.0)
+        crosses = self.pending & (self.log.gaps(value) <= 0.0)
         return crosses.any(axis=-1) & self.approach.is_too_fast(h, self.radius)
 
     def _take(self, h: Array) -> tuple[Step, list[Array]]:
