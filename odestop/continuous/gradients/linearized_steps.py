@@ -81,8 +81,9 @@ class LinearizedSteps:
         self._with_time, self._step_size = with_time, step_size.unsqueeze(-1)
         # Cotangents of the slopes over h, for every stage of every step.
         self._received = [list(torch.zeros_like(stage.slopes).unbind()) for stage in self._stages]
-        kinds = {own.tobytes(): _adjoint(solver, own, states[0]) for own in stages}
-        self._adjoints = [kinds[own.tobytes()] for own in stages]
+        kinds = {own.tobytes(): own for own in stages}
+        adjoints = {kind: _adjoint(solver, own, states[0]) for kind, own in kinds.items()}
+        self._adjoints = [adjoints[own.tobytes()] for own in stages]
 
     def pull_back(self, index: int, cotangent: Tensor) -> Tensor:
         """Pull a cotangent (*batch, d) from the end of a step to its start, and remember what its slopes receive."""
