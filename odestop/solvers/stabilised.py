@@ -30,7 +30,7 @@ from odestop.solvers.stabilised_coefficients import (
     rock4_counts,
     rock4_limits,
 )
-from odestop.solvers.stage_adjoints import Coefficient, RecurrenceAdjoint, scaled
+from odestop.solvers.stage_adjoints import Coefficient, RecurrenceAdjoint, finishing_stages, scaled
 
 Array = np.ndarray
 Carry = tuple[Tensor, ...]
@@ -271,11 +271,10 @@ class ROCK4(StabilisedRungeKutta):
         self, field: Field, t: Tensor, h: Tensor, finish: Sequence[Coefficient], carry: Carry
     ) -> tuple[Tensor, list[Tensor]]:
         last_slope, _, start = carry
-        nodes, matrix, weights = finish[:4], finish[4:10], finish[10:14]
+        nodes, matrix, weights = finishing_stages(finish)
         wide = h.unsqueeze(-1)
         slopes: list[Tensor] = []
-        for stage, node in enumerate(nodes):
-            row = matrix[stage * (stage - 1) // 2 : stage * (stage + 1) // 2]
+        for node, row in zip(nodes, matrix, strict=True):
             slopes.append(field(t + scaled(node, h), torch.addcmul(start, wide, _combined(row, slopes, start))))
         return torch.addcmul(start, wide, _combined(weights, slopes, start)), [last_slope, *slopes]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,6 @@ from odestop.solvers.tableaus import ButcherTableau
 Coefficient = float | Tensor
 Pull = Callable[[int, Tensor], Tensor]
 """Maps a stage and what its slope receives, over h, to what the stage's state receives; (*batch, d) both."""
-
-_ROWS_OF_FINISH = 4
 
 
 class StageAdjoint(ABC):
@@ -82,12 +81,12 @@ class RecurrenceAdjoint(StageAdjoint):
     def __init__(
         self, rows: Sequence[Sequence[Coefficient]], finish: Sequence[Coefficient], *, with_start: bool
     ) -> None:
-        self._rows, self._finish, self._with_start = rows, finish, with_start
-        self.nodes = [row[0] for row in rows] + list(finish[:_ROWS_OF_FINISH])
+        self._rows, self._finish, self._with_start = rows, finishing_stages(finish), with_start
+        self.nodes = [row[0] for row in rows] + list(self._finish.nodes)
 
     def __call__(self, cotangent: Tensor, pull: Pull) -> Tensor:
         """Return the cotangent of x."""
-        last = self._through_finish(cotangent, pull) if len(self._finish) > 0 else cotangent
+        last = self._through_finish(cotangent, pull)
         before, start, first_slope = (torch.zeros_like(cotangent) for _ in range(3))
         for stage, (_, keep, previous, rate, origin, first_rate) in reversed(list(enumerate(self._rows))):
             received = scaled(rate, last)
@@ -100,14 +99,29 @@ class RecurrenceAdjoint(StageAdjoint):
 
     def _through_finish(self, cotangent: Tensor, pull: Pull) -> Tensor:
         """The cotangent of the recurrence's end."""
-        matrix, weights = self._finish[_ROWS_OF_FINISH:10], self._finish[10:14]
+        _, matrix, weights = self._finish
         pulled: dict[int, Tensor] = {}
-        for stage in reversed(range(_ROWS_OF_FINISH)):
+        for stage in reversed(range(len(weights))):
             received = scaled(weights[stage], cotangent)
             for later, own in pulled.items():
-                received = plus(received, matrix[later * (later - 1) // 2 + stage], own)
+                received = plus(received, matrix[later][stage], own)
             pulled[stage] = pull(len(self._rows) + stage, received)
         return torch.stack([cotangent, *pulled.values()]).sum(0)
+
+
+class FinishingStages(NamedTuple):
+    """Nodes, rows of the lower triangle and weights of the stages that a step ends with; empty without any."""
+
+    nodes: Sequence[Coefficient]
+    matrix: Sequence[Sequence[Coefficient]]
+    weights: Sequence[Coefficient]
+
+
+def finishing_stages(finish: Sequence[Coefficient]) -> FinishingStages:
+    """Return the parts of a row of coefficients as `StageCoefficients` has it; what follows them is left."""
+    nodes, triangle, weights = finish[:4], finish[4:10], finish[10:14]
+    rows = [triangle[stage * (stage - 1) // 2 : stage * (stage + 1) // 2] for stage in range(len(nodes))]
+    return FinishingStages(nodes, rows, weights)
 
 
 def scaled(coefficient: Coefficient, tensor: Tensor) -> Tensor:
