@@ -89,8 +89,8 @@ def test_each_trajectory_of_a_batch_is_what_it_is_alone():
     whole = gradient(together, flow)
     alone = [solved(flow, x0[row], method="rock4", t0=t0[row]) for row in range(3)]
     # All but for the spectral radius, which is refined on the batch's clock and has a say in the step sizes.
-    torch.testing.assert_close(together.time, torch.stack([each.time for each in alone]), rtol=1e-9, atol=0.0)
-    torch.testing.assert_close(whole, sum(gradient(each, flow) for each in alone), rtol=1e-6, atol=1e-11)
+    torch.testing.assert_close(together.time, torch.stack([each.time for each in alone]), rtol=1e-10, atol=0.0)
+    torch.testing.assert_close(whole, sum(gradient(each, flow) for each in alone), rtol=1e-7, atol=1e-12)
     assert together.stats.nfe < sum(each.stats.nfe for each in alone)
 
 
