@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from torch import Tensor
 
-import odestop
-from odestop.solvers import METHODS, OneStepMethod, PrinceDormand8
+from experiments import stiff_quadratic
+from experiments.stiff_quadratic import Answer
+from odestop.solvers import METHODS, Automatic, OneStepMethod, PrinceDormand8
 
 DIMENSION = 100
 # Condition numbers; the threshold follows the slowest mode, so that T, and with it the stiffness Tρ, grows with them.
@@ -46,36 +46,9 @@ TARGETS = (
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """T, ∇T for the parameters of the preconditioner, and the evaluations and vector-Jacobian products they took."""
-
-    time: float
-    gradient: Tensor
-    evaluations: int
-    vjps: int
-
-
-def answer(condition_number: float, method: str | OneStepMethod, rtol: float) -> Answer:
+def answer(condition_number: float, method: str | OneStepMethod | Automatic, rtol: float) -> Answer:
     """Solve the problem of Figure 2 with a threshold of a tenth of the smallest eigenvalue squared."""
-    objective = odestop.objectives.Quadratic.with_condition_number(
-        DIMENSION, condition_number, seed=0, dtype=torch.float64
-    )
-    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(DIMENSION, seed=1, dtype=torch.float64)
-    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
-    solution = odestop.continuous_stopping_time(
-        flow,
-        torch.ones(DIMENSION, dtype=torch.float64),
-        odestop.criteria.SquaredGradientNorm(objective),
-        0.1 / condition_number**2,
-        method=method,
-        rtol=rtol,
-        atol=1e-2 * rtol,
-        max_steps=1_000_000,
-    )
-    parts = torch.autograd.grad(solution.time, list(flow.parameters()))
-    gradient = torch.cat([part.reshape(-1) for part in parts])
-    return Answer(solution.time.item(), gradient, solution.stats.nfe, solution.stats.vjps)
+    return stiff_quadratic.answer(DIMENSION, condition_number, 0.1 / condition_number**2, method, rtol, 1e-2 * rtol)
 
 
 def first_accurate(condition_number: float, method: str, exact: Answer, most: int) -> list[Answer | None]:
@@ -85,8 +58,7 @@ def first_accurate(condition_number: float, method: str, exact: Answer, most: in
         found = answer(condition_number, method, rtol)
         if found.evaluations > most:
             break
-        time = abs(found.time / exact.time - 1.0)
-        gradient = float((found.gradient - exact.gradient).norm() / exact.gradient.norm())
+        time, gradient = found.errors(exact)
         for index, target in enumerate(TARGETS):
             if needed[index] is None and (gradient if target.of_gradient else time) <= target.error:
                 needed[index] = found

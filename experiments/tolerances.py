@@ -9,7 +9,6 @@ import functools
 import itertools
 import math
 import unittest.mock
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from torch import Tensor
 
-import odestop
+from experiments import stiff_quadratic
+from experiments.stiff_quadratic import Answer
 from odestop.continuous.approach import Approach
-from odestop.solvers import METHODS, DormandPrince5, OneStepMethod
+from odestop.solvers import METHODS, Automatic, DormandPrince5, OneStepMethod
 
 DIMENSION = 100
 TOLERANCES = ((1e-3, 1e-5), (1e-5, 1e-7), (1e-7, 1e-9), (1e-9, 1e-11), (1e-10, 1e-12))
@@ -29,42 +28,17 @@ THRESHOLDS = (1e-3, 1e-5)
 CONDITION_NUMBERS = (1e2, 1e3, 1e4)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """T, ∇T for the parameters of the preconditioner, and the evaluations they took."""
-
-    time: float
-    gradient: Tensor
-    evaluations: int
-
-
 @functools.cache
-def answer(condition_number: float, threshold: float, rtol: float, atol: float, method: OneStepMethod) -> Answer:
+def answer(
+    condition_number: float, threshold: float, rtol: float, atol: float, method: OneStepMethod | Automatic
+) -> Answer:
     """Solve the problem of Figure 2."""
-    objective = odestop.objectives.Quadratic.with_condition_number(
-        DIMENSION, condition_number, seed=0, dtype=torch.float64
-    )
-    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(DIMENSION, seed=1, dtype=torch.float64)
-    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
-    solution = odestop.continuous_stopping_time(
-        flow,
-        torch.ones(DIMENSION, dtype=torch.float64),
-        odestop.criteria.SquaredGradientNorm(objective),
-        threshold,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=1_000_000,
-    )
-    parts = torch.autograd.grad(solution.time, list(flow.parameters()))
-    return Answer(solution.time.item(), torch.cat([part.reshape(-1) for part in parts]), solution.stats.nfe)
+    return stiff_quadratic.answer(DIMENSION, condition_number, threshold, method, rtol, atol)
 
 
 def errors(condition_number: float, threshold: float, measured: Answer) -> tuple[float, float]:
     """Relative errors of T and ∇T."""
-    exact = answer(condition_number, threshold, 1e-11, 1e-14, DormandPrince5(stability_fraction=0.6))
-    error = float((measured.gradient - exact.gradient).norm() / exact.gradient.norm())
-    return abs(measured.time / exact.time - 1.0), error
+    return measured.errors(answer(condition_number, threshold, 1e-11, 1e-14, DormandPrince5(stability_fraction=0.6)))
 
 
 def tolerance_table() -> Table:
