@@ -1,11 +1,11 @@
-"""Work-precision diagrams of the benchmark: the error of ∇T against evaluations and processor time, by case."""
+"""Work-precision diagrams of the benchmark: the error of ∇T against evaluations and time, by case."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.work_precision import DASHES, Look, add_legend, draw_panel
+from figures.work_precision import DASHES, DOTS, Look, add_legend, draw_panel
 from odestop.plotting.style import (
     BLACK,
     BLUE,
@@ -20,7 +20,7 @@ from odestop.plotting.style import (
     styled,
 )
 
-_STYLES: dict[str, Look] = {
+LOOKS: dict[str, Look] = {
     "odestop dopri5": (BLUE, "o", "-", "odestop dopri5"),
     "odestop tsit5": (SKY_BLUE, "s", "-", "odestop tsit5"),
     "odestop rock4": (GREEN, "^", "-", "odestop rock4"),
@@ -29,34 +29,38 @@ _STYLES: dict[str, Look] = {
     "torchdiffeq dopri5": (BLACK, "o", DASHES, "torchdiffeq dopri5"),
     "torchdiffeq dopri5, tuned by hand": (GREY, "o", DASHES, "torchdiffeq dopri5, tuned by hand"),
     "diffrax Dopri5, jitted": (VERMILION, "D", DASHES, "diffrax Dopri5, jitted"),
+    "diffrax Dopri5, jitted, tuned by hand": (VERMILION, "d", DOTS, "diffrax Dopri5, jitted, tuned by hand"),
     "scipy RK45, differences": (ORANGE, "P", DASHES, "scipy RK45, differences"),
 }
-_COSTS = {"evaluations": "evaluations of the dynamics", "answer_seconds": r"processor time of $T$ and $\nabla T$ in s"}
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure:
     """Draw the diagrams.
 
     Parameters
     ----------
     table
         Columns ``case``, ``peer``, ``tolerance``, ``gradient_error``, ``evaluations`` and ``answer_seconds``.
+    seconds, symbol
+        The unit of time, in seconds and as labels write it.
 
     Returns
     -------
     matplotlib.figure.Figure
         One row per case and one column per cost; down and left is better.
     """
+    table = table.assign(answer_seconds=table["answer_seconds"] / seconds)
+    costs = {"evaluations": "evaluations of the dynamics", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
     cases = list(table.groupby("case", sort=False))
     with styled():
         figure = new_figure(TWO_COLUMNS, 1.55 * len(cases) + 0.9)
-        grid = figure.subplots(len(cases), len(_COSTS), squeeze=False, sharey="row")
+        grid = figure.subplots(len(cases), len(costs), squeeze=False, sharey="row")
         for row, (case, of_case) in zip(grid, cases, strict=True):
-            for axes, column in zip(row, _COSTS, strict=True):
-                draw_panel(axes, of_case, _STYLES, way="peer", setting="tolerance", cost=column, error="gradient_error")
+            for axes, column in zip(row, costs, strict=True):
+                draw_panel(axes, of_case, LOOKS, way="peer", setting="tolerance", cost=column, error="gradient_error")
             row[0].set_ylabel(r"error of $\nabla T$")
             row[0].set_title(str(case), loc="left")
-        for axes, label in zip(grid[-1], _COSTS.values(), strict=True):
+        for axes, label in zip(grid[-1], costs.values(), strict=True):
             axes.set_xlabel(label)
-        add_legend(figure, grid.flat, _STYLES, columns=3)
+        add_legend(figure, grid.flat, LOOKS, columns=3)
     return figure

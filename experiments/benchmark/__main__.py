@@ -13,14 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.benchmark import measurements, together
+from experiments.benchmark import measurements, scaling, together
+from experiments.benchmark.timing import SECONDS, Unit, unit_on
 from figures import benchmark as benchmark_figure
+from figures import benchmark_scaling
 from odestop.plotting.style import save
 from odestop.sweeps import Runner, Store, provenance
 
 
 def main(
     scale: Annotated[str, typer.Option(help="quick (half an hour) or full (hours).")] = "quick",
+    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
     output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
     store: Annotated[Path | None, typer.Option(help="File that keeps each measurement, to go on from later.")] = None,
 ) -> None:
@@ -30,24 +33,34 @@ def main(
     """
     if scale not in together.BATCHES:
         raise typer.BadParameter(f"scale must be quick or full, got {scale!r}")
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"device must be cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("device is cuda, but PyTorch sees no CUDA device here")
     torch.set_num_threads(1)
     # The table is wide, and whole in a file.
     console = Console(width=None if sys.stdout.isatty() else 160)
     output.mkdir(parents=True, exist_ok=True)
-    tables = measurements.run(scale, Runner(store=Store(store), console=console))
+    unit = unit_on(device)
+    tables = measurements.run(scale, Runner(store=Store(store), console=console), device)
+    tables["benchmark_exponents"] = scaling.exponents(tables["benchmark_ratios"])
     for name, table in tables.items():
         table.to_csv(output / f"{name}.csv", index=False)
-    console.print(as_table(tables["benchmark_ratios"]))
-    save(benchmark_figure.draw(tables["benchmark"]), output / "benchmark")
-    comparisons = together.run(scale, console)
-    console.print(together.as_table(comparisons))
-    (output / "benchmark_together.json").write_text(together.as_json(comparisons, scale), encoding="utf-8")
-    record = {"scale": scale, "threads": 1, **provenance()}
+    console.print(as_table(tables["benchmark_ratios"], unit))
+    console.print(scaling.as_table(tables["benchmark_exponents"]))
+    save(benchmark_figure.draw(tables["benchmark"], unit.seconds, unit.symbol), output / "benchmark")
+    along = scaling.along_axes(tables["benchmark_ratios"])
+    figure = benchmark_scaling.draw(along, tables["benchmark_exponents"], unit.seconds, unit.symbol)
+    save(figure, output / "benchmark_scaling")
+    comparisons = together.run(scale, console, device)
+    console.print(together.as_table(comparisons, unit))
+    (output / "benchmark_together.json").write_text(together.as_json(comparisons, scale, device), encoding="utf-8")
+    record = {"scale": scale, "device": device, "threads": 1, **provenance()}
     (output / "benchmark.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     console.print(f"wrote benchmark tables and figures to {output}")
 
 
-def as_table(rows: pd.DataFrame) -> Table:
+def as_table(rows: pd.DataFrame, unit: Unit = SECONDS) -> Table:
     """The peers at equal accuracy, for reading."""
     title = f"T to {measurements.TIME_ERROR:.0e} and ∇T to {measurements.GRADIENT_ERROR:.0e}: times as multiples"
     table = Table(title=f"{title} of the fastest way of odestop (float64, one thread)")
@@ -57,7 +70,7 @@ def as_table(rows: pd.DataFrame) -> Table:
         "rtol",
         "evaluations",
         "VJPs",
-        "seconds",
+        unit.name,
         "first call",
         "MB",
         "floor / time",
@@ -74,8 +87,8 @@ def as_table(rows: pd.DataFrame) -> Table:
                 f"{row['tolerance']:.0e}",
                 f"{row['evaluations']:.0f}",
                 _or_dash(row["pullbacks"], "{:.0f}"),
-                f"{row['answer_seconds']:.3g}",
-                f"{row['first_seconds']:.3g}",
+                f"{row['answer_seconds'] / unit.seconds:.3g}",
+                f"{row['first_seconds'] / unit.seconds:.3g}",
                 _or_dash(row["peak_bytes"] / 1e6, "{:.3g}"),
                 _or_dash(row["floor_seconds"] / row["answer_seconds"], "{:.2f}"),
                 f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",

@@ -1,11 +1,11 @@
 """Every peer on every case, at several tolerances: errors, counts, memory and times; and who wins at equal accuracy.
 
-First every way is asked at every tolerance, for its errors, counts and memory.  Then each peer's loosest tolerance that
-is accurate enough is timed, in rounds through all peers, every second round backward, on one thread; ratios are formed
-within a round, and their median is quoted with the smallest and the largest.
+First every way is asked at every tolerance, for its errors and counts.  Then each peer's loosest tolerance that is
+accurate enough is timed, in rounds through all peers, every second round backward, on one thread, and asked once more
+for its memory; ratios are formed within a round, and their median is quoted with the smallest and the largest.
 
-Seconds are processor time, which a busy machine lengthens less than the time on a clock; a first call, which compilers
-and their helpers share in, is taken by the clock.
+Seconds are processor time on the CPU, which a busy machine lengthens less than the time on a clock; a first call, which
+compilers and their helpers share in, is taken by the clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import torch
 
 from experiments.benchmark.cases import LEARNED, SCHEDULE, Case, pose, reference
 from experiments.benchmark.diffrax_peer import Diffrax
-from experiments.benchmark.peers import Odestop, Peer, Scipy, Torchdiffeq
+from experiments.benchmark.peers import Answer, Odestop, Peer, Scipy, Torchdiffeq
+from experiments.benchmark.timing import timed
 from experiments.peak_memory import PeakMemory
 from odestop.comparison import relative_error
 from odestop.sweeps import Record, Runner, Sweep
@@ -37,12 +38,15 @@ _ALL: tuple[Peer, ...] = (
     Odestop("tsit5", compile=True),
     Torchdiffeq(tuned=False),
     Torchdiffeq(tuned=True),
-    Diffrax(),
+    Diffrax(tuned=False),
+    Diffrax(tuned=True),
     Scipy(),
 )
 PEERS = {peer.name: peer for peer in _ALL}
 
 _FLOOR_SECONDS = 0.3
+# A first call that takes longer is not repeated for its time.
+_LONGEST_REPEATED = 20.0
 
 
 def described(case: Case) -> dict[str, object]:
@@ -67,11 +71,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cases, tolerances and rounds of a scale."""
+    """Cases that are asked at the same tolerances and timed in the same number of rounds."""
 
     cases: tuple[Case, ...]
     tolerances: tuple[float, ...]
     rounds: int
+
+    def on(self, device: str) -> Grid:
+        """Return the same questions on a device."""
+        return replace(self, cases=tuple(replace(case, device=device) for case in self.cases))
 
     def first_cells(self) -> list[Cell]:
         """Return every way that is tried."""
@@ -84,39 +92,51 @@ class Grid:
         ]
 
     def repeated_cells(self, first: list[Cell]) -> list[Cell]:
-        """Return the cells of all further rounds, of some of the first."""
-        rounds = [(number, first if number % 2 == 0 else first[::-1]) for number in range(1, self.rounds + 1)]
+        """Return the cells of all further rounds, of those first ones whose case is of this grid."""
+        chosen = [cell for cell in first if cell.case in self.cases]
+        rounds = [(number, chosen if number % 2 == 0 else chosen[::-1]) for number in range(1, self.rounds + 1)]
         return [replace(cell, round=number) for number, ordered in rounds for cell in ordered]
 
 
-GRIDS = {
-    "tiny": Grid((Case(2, 10.0, parameters=SCHEDULE),), (1e-8,), 1),
-    "quick": Grid(
-        (
-            Case(2, 1e2),
-            Case(100, 1e2),
-            Case(100, 1e2, parameters=SCHEDULE),
-            Case(100, 1e2, batch=8),
-            Case(100, 1e3),
-            Case(1000, 1e2),
+_TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+SCALES = {
+    "tiny": (Grid((Case(2, 10.0, parameters=SCHEDULE),), (1e-8,), 1),),
+    "quick": (
+        Grid(
+            (
+                Case(2, 1e2),
+                Case(100, 1e2),
+                Case(100, 1e2, parameters=SCHEDULE),
+                Case(100, 1e2, batch=8),
+                Case(100, 1e3),
+                Case(1000, 1e2),
+            ),
+            _TOLERANCES,
+            5,
         ),
-        (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
-        5,
     ),
-    "full": Grid(
-        (
-            *(Case(dimension, 1e2, parameters=count) for dimension in (2, 100, 1000) for count in (LEARNED, SCHEDULE)),
-            *(Case(100, condition_number) for condition_number in (1e3, 1e4, 1e5)),
-            *(Case(100, 1e2, batch) for batch in (32, 256)),
-            Case(10_000, 1e2),
+    "full": (
+        Grid(
+            (
+                *(
+                    Case(dimension, 1e2, parameters=many)
+                    for dimension in (2, 100, 1000)
+                    for many in (LEARNED, SCHEDULE)
+                ),
+                Case(100, 1e3),
+                Case(100, 1e2, batch=32),
+            ),
+            _TOLERANCES,
+            5,
         ),
-        (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9),
-        5,
+        # Where answers take long: the tolerances that are the loosest accurate ones of smaller cases.
+        Grid((Case(100, 1e4), Case(100, 1e2, batch=256)), (1e-3, 1e-4, 1e-5), 2),
+        Grid((Case(100, 1e5), Case(10_000, 1e2)), (1e-4,), 1),
     ),
 }
 
 
-def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
+def run(scale: str, runner: Runner, device: str = "cpu") -> dict[str, pd.DataFrame]:
     """Run a scale.
 
     Parameters
@@ -125,53 +145,72 @@ def run(scale: str, runner: Runner) -> dict[str, pd.DataFrame]:
         ``"quick"``, ``"full"``, or ``"tiny"`` for a test of the machinery.
     runner
         Runs the cells.
+    device
+        ``"cpu"`` or ``"cuda"``.
 
     Returns
     -------
     dict
         ``benchmark``: one row per case, peer and tolerance, with the relative errors of T and ∇T, evaluations,
         pull-backs, ``first_seconds`` (the first call), ``answer_seconds`` (median, T and ∇T), ``peak_bytes`` of
-        PyTorch's tensors, and ``floor_seconds``, what the evaluations and pull-backs take by themselves; nan where
-        unknown.
+        PyTorch's tensors at the loosest accurate tolerance, and ``floor_seconds``, what the evaluations and pull-backs
+        take by themselves; nan where unknown.
         ``benchmark_ratios``: per case, every peer at its loosest tolerance that is accurate enough, with its time as a
         multiple of the fastest way of this package (median, smallest and largest over the rounds).
     """
-    grid = GRIDS[scale]
-    first = grid.first_cells()
-    rows = runner.run(_sweep("benchmark", first))
+    grids = [grid.on(device) for grid in SCALES[scale]]
+    first = [cell for grid in grids for cell in grid.first_cells()]
+    rows = runner.run(_sweep("benchmark", first, measure))
     chosen = set(loosest(rows)[KEYS].itertuples(index=False, name=None))
     again = [cell for cell in first if (cell.case.in_words, cell.peer, cell.tolerance) in chosen]
-    rows = pd.concat([rows, runner.run(_sweep("rounds of the benchmark", grid.repeated_cells(again)))])
-    floors = runner.run(Sweep("floor of the benchmark", grid.cases, bare_costs, describe=described, alone=True))
-    table = with_floor(summarize(rows), floors)
+    repeated = [cell for grid in grids for cell in grid.repeated_cells(again)]
+    rounds = runner.run(_sweep("rounds of the benchmark", repeated, measure))
+    seen = [cell for cell in again if _is_seen_allocating(PEERS[cell.peer])]
+    memory = runner.run(_sweep("memory of the benchmark", seen, peak_memory))
+    cases = [case for grid in grids for case in grid.cases]
+    costs = runner.run(Sweep("floor of the benchmark", cases, bare_costs, describe=described, alone=True))
+    rows = pd.concat([rows, rounds])
+    table = with_floor(summarize(rows).merge(memory[[*KEYS, "peak_bytes"]], on=KEYS, how="left"), costs)
     return {"benchmark": table, "benchmark_ratios": ratios(rows, table)}
 
 
-def _sweep(name: str, cells: list[Cell]) -> Sweep:
-    return Sweep(name, cells, measure, describe=lambda cell: cell.described, alone=True)
+def _sweep(name: str, cells: list[Cell], solve: Callable[[Cell], Record]) -> Sweep:
+    return Sweep(name, cells, solve, _cost, describe=lambda cell: cell.described, alone=True)
+
+
+def _cost(cell: Cell) -> float:
+    return cell.case.cost
 
 
 def measure(cell: Cell) -> Record:
     """Ask a peer, and take the time."""
     exact_time, exact_gradient = reference(cell.case)
-    peer, record = PEERS[cell.peer], {"peak_bytes": math.nan, "first_seconds": math.nan}
+    peer, first_seconds = PEERS[cell.peer], math.nan
+
+    def ask() -> Answer:
+        return peer.answer(cell.case, cell.tolerance)
+
     if cell.round == 0:
         start = time.perf_counter()
-        peer.answer(cell.case, cell.tolerance)
-        record["first_seconds"] = time.perf_counter() - start
-        if _is_seen_allocating(peer):
-            with PeakMemory() as memory:
-                peer.answer(cell.case, cell.tolerance)
-            record["peak_bytes"] = memory.peak_bytes
-    start = time.process_time()
-    answer = peer.answer(cell.case, cell.tolerance)
-    record["answer_seconds"] = time.process_time() - start
-    return record | {
+        answer, seconds = timed(ask, cell.case.device)
+        first_seconds = time.perf_counter() - start
+    if cell.round > 0 or first_seconds < _LONGEST_REPEATED:
+        answer, seconds = timed(ask, cell.case.device)
+    return {
+        "first_seconds": first_seconds,
+        "answer_seconds": seconds,
         "time_error": relative_error(answer.time, exact_time),
         "gradient_error": relative_error(answer.gradient, exact_gradient),
         "evaluations": answer.evaluations,
         "pullbacks": answer.pullbacks,
     }
+
+
+def peak_memory(cell: Cell) -> Record:
+    """Return the most bytes that an answer's tensors take at one time."""
+    with PeakMemory() as memory:
+        PEERS[cell.peer].answer(cell.case, cell.tolerance)
+    return {"peak_bytes": memory.peak_bytes}
 
 
 def _is_seen_allocating(peer: Peer) -> bool:
@@ -182,7 +221,8 @@ def _is_seen_allocating(peer: Peer) -> bool:
 def bare_costs(case: Case) -> Record:
     """Return the seconds of one evaluation of the dynamics, and of one with its pull-back, for the whole batch."""
     problem = pose(case)
-    t, x = torch.zeros(case.batch, 1, dtype=torch.float64), problem.x0.clone().requires_grad_()
+    x = problem.x0.clone().requires_grad_()
+    t = torch.zeros_like(problem.x0[:, :1])
 
     def evaluate() -> None:
         with torch.no_grad():
@@ -191,15 +231,14 @@ def bare_costs(case: Case) -> Record:
     def pull_back() -> None:
         torch.autograd.grad(problem.dynamics(t, x), (x, *problem.parameters), torch.ones_like(x))
 
-    return {"evaluation_seconds": _median_seconds(evaluate), "pullback_seconds": _median_seconds(pull_back)}
+    seconds = {"evaluation_seconds": evaluate, "pullback_seconds": pull_back}
+    return {name: _median_seconds(call, case.device) for name, call in seconds.items()}
 
 
-def _median_seconds(call: Callable[[], None]) -> float:
+def _median_seconds(call: Callable[[], None], device: str) -> float:
     seconds: list[float] = []
     while sum(seconds) < _FLOOR_SECONDS or len(seconds) < 5:
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
+        seconds.append(timed(call, device)[1])
     return statistics.median(seconds)
 
 
@@ -209,8 +248,8 @@ KEYS = ["case", "peer", "tolerance"]
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row per case, peer and tolerance, with the median time over the rounds."""
     counted = rows[rows["round"] == 0].drop(columns=["round", "seconds", "answer_seconds"])
-    timed = rows.groupby(KEYS, sort=False)["answer_seconds"].median()
-    return counted.join(timed, on=KEYS).reset_index(drop=True)
+    seconds = rows.groupby(KEYS, sort=False)["answer_seconds"].median()
+    return counted.join(seconds, on=KEYS).reset_index(drop=True)
 
 
 def with_floor(table: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
@@ -232,9 +271,9 @@ def ratios(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return each peer's loosest accurate way on every case, as a multiple of the fastest of this package."""
     best = loosest(table).sort_values("answer_seconds")
     ours = best[best["peer"].str.startswith("odestop")].drop_duplicates("case")
-    timed = rows.loc[rows["round"] > 0, [*KEYS, "round", "answer_seconds"]]
-    yardstick = ours[KEYS].merge(timed, on=KEYS).drop(columns="tolerance")
-    both = best[KEYS].merge(timed, on=KEYS).merge(yardstick, on=["case", "round"], suffixes=("", "_against"))
+    seconds = rows.loc[rows["round"] > 0, [*KEYS, "round", "answer_seconds"]]
+    yardstick = ours[KEYS].merge(seconds, on=KEYS).drop(columns="tolerance")
+    both = best[KEYS].merge(seconds, on=KEYS).merge(yardstick, on=["case", "round"], suffixes=("", "_against"))
     both["ratio"] = both["answer_seconds"] / both["answer_seconds_against"]
     grouped = both.groupby([*KEYS, "peer_against"], sort=False)["ratio"]
     spread = grouped.agg(ratio="median", ratio_low="min", ratio_high="max").reset_index()

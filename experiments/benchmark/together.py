@@ -1,16 +1,16 @@
 """What batching and many thresholds save.
 
-Both sides of every comparison run in this process, in turn, on one thread; quoted are medians of the processor time
-over the repetitions and the ratio of the medians, because single times on a shared machine mean little.
+Both sides of every comparison run in this process, in turn, on one thread; quoted are medians of the time over the
+repetitions and the ratio of the medians, because single times on a shared machine mean little.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 import odestop
+from experiments.benchmark.timing import SECONDS, Unit, timed
 from odestop.sweeps import provenance
 
 # Dimension and count of each comparison.
@@ -31,7 +32,7 @@ LONGEST_REPEATED = 10_000
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: median processor seconds, evaluations of the dynamics and vector-Jacobian products."""
+    """One side of a comparison: median seconds, evaluations of the dynamics and vector-Jacobian products."""
 
     seconds: float
     evaluations: int
@@ -61,12 +62,12 @@ class Comparison:
 Solve = Callable[[], list[odestop.ContinuousSolution]]
 
 
-def quadratic_flow(dimension: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+def quadratic_flow(dimension: int, device: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     """The setting of Figure 2: condition number 100, learned diagonal preconditioner, J = ‖∇f‖²."""
     objective = odestop.objectives.Quadratic.with_condition_number(dimension, 100.0, seed=0, dtype=torch.float64)
     preconditioner = odestop.dynamics.CoordinatewisePreconditioner(dimension, seed=1, dtype=torch.float64)
     flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
-    return flow, odestop.criteria.SquaredGradientNorm(objective)
+    return flow.to(device), odestop.criteria.SquaredGradientNorm(objective).to(device)
 
 
 def start_points(count: int, dimension: int, spread: str) -> Tensor:
@@ -79,10 +80,10 @@ def start_points(count: int, dimension: int, spread: str) -> Tensor:
     return scale * torch.ones(count, dimension, dtype=torch.float64)
 
 
-def batch_comparison(dimension: int, count: int, spread: str) -> Comparison:
+def batch_comparison(dimension: int, count: int, spread: str, device: str = "cpu") -> Comparison:
     """A batch against its trajectories one at a time, forward and backward."""
-    flow, criterion = quadratic_flow(dimension)
-    x0 = start_points(count, dimension, spread)
+    flow, criterion = quadratic_flow(dimension, device)
+    x0 = start_points(count, dimension, spread).to(device)
 
     def together() -> list[odestop.ContinuousSolution]:
         return [odestop.continuous_stopping_time(flow, x0, criterion, 1e-3)]
@@ -93,11 +94,11 @@ def batch_comparison(dimension: int, count: int, spread: str) -> Comparison:
     return compare(f"batch, {spread}", dimension, count, together, apart, list(flow.parameters()))
 
 
-def level_comparison(dimension: int, count: int) -> Comparison:
+def level_comparison(dimension: int, count: int, device: str = "cpu") -> Comparison:
     """Several thresholds in one pass against one solve for each, forward and backward."""
-    flow, criterion = quadratic_flow(dimension)
-    x0 = torch.ones(dimension, dtype=torch.float64)
-    thresholds = torch.logspace(-1, -5, count, dtype=torch.float64)
+    flow, criterion = quadratic_flow(dimension, device)
+    x0 = torch.ones(dimension, dtype=torch.float64, device=device)
+    thresholds = torch.logspace(-1, -5, count, dtype=torch.float64, device=device)
 
     def together() -> list[odestop.ContinuousSolution]:
         return [odestop.continuous_stopping_time(flow, x0, criterion, thresholds, levels=True)]
@@ -114,13 +115,17 @@ def compare(
     """Run both sides in turn, gradients included."""
     seconds: dict[str, list[float]] = {"together": [], "apart": []}
     sides, times = {}, {}
+
+    def with_gradients(solve: Solve) -> list[odestop.ContinuousSolution]:
+        solutions = solve()
+        for solution in solutions:
+            torch.autograd.grad(solution.time.sum(), parameters)
+        return solutions
+
     for _ in range(REPETITIONS if dimension * count < LONGEST_REPEATED else 1):
         for side, solve in (("together", together), ("apart", apart)):
-            start = time.process_time()
-            solutions = solve()
-            for solution in solutions:
-                torch.autograd.grad(solution.time.sum(), parameters)
-            seconds[side].append(time.process_time() - start)
+            solutions, taken = timed(partial(with_gradients, solve), parameters[0].device.type)
+            seconds[side].append(taken)
             evaluations = sum(solution.stats.nfe for solution in solutions)
             vjps = sum(solution.stats.vjps for solution in solutions)
             sides[side] = Side(statistics.median(seconds[side]), evaluations, vjps)
@@ -129,20 +134,20 @@ def compare(
     return Comparison(name, dimension, count, sides["together"], sides["apart"], error)
 
 
-def run(scale: str, console: Console) -> list[Comparison]:
-    """Run every comparison of a scale, with a progress bar."""
+def run(scale: str, console: Console, device: str = "cpu") -> list[Comparison]:
+    """Run every comparison of a scale on a device, with a progress bar."""
     jobs: list[tuple[Callable[..., Comparison], tuple[int, int] | tuple[int, int, str]]] = [
         *((level_comparison, case) for case in LEVELS[scale]),
         *((batch_comparison, (*case, spread)) for case in BATCHES[scale] for spread in ("alike", "unlike")),
     ]
     with Progress(console=console, transient=True) as progress:
-        return [job(*arguments) for job, arguments in progress.track(jobs, description="benchmark")]
+        return [job(*arguments, device=device) for job, arguments in progress.track(jobs, description="benchmark")]
 
 
-def as_table(comparisons: list[Comparison]) -> Table:
+def as_table(comparisons: list[Comparison], unit: Unit = SECONDS) -> Table:
     """The comparisons for reading."""
     table = Table(title="T and ∇T, together against one at a time (float64, one thread, medians)")
-    for heading in ("question", "d", "count", "evaluations", "VJPs", "seconds", "ratio", "difference in T"):
+    for heading in ("question", "d", "count", "evaluations", "VJPs", unit.name, "ratio", "difference in T"):
         table.add_column(heading, justify="left" if heading == "question" else "right")
     for row in comparisons:
         table.add_row(
@@ -151,14 +156,14 @@ def as_table(comparisons: list[Comparison]) -> Table:
             str(row.count),
             f"{row.together.evaluations} / {row.apart.evaluations}",
             f"{row.together.vjps} / {row.apart.vjps}",
-            f"{row.together.seconds:.2f} / {row.apart.seconds:.2f}",
+            f"{row.together.seconds / unit.seconds:.3g} / {row.apart.seconds / unit.seconds:.3g}",
             f"{row.ratio:.1f}",
             f"{row.error:.0e}",
         )
     return table
 
 
-def as_json(comparisons: list[Comparison], scale: str) -> str:
+def as_json(comparisons: list[Comparison], scale: str, device: str = "cpu") -> str:
     """The comparisons with what they were run on."""
     rows = [
         {
@@ -172,4 +177,4 @@ def as_json(comparisons: list[Comparison], scale: str) -> str:
         }
         for row in comparisons
     ]
-    return json.dumps({"rows": rows, "scale": scale, **provenance()}, indent=2)
+    return json.dumps({"rows": rows, "scale": scale, "device": device, **provenance()}, indent=2)
