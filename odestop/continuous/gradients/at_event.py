@@ -1,53 +1,106 @@
-"""The implicit function theorem at an event: what the crossing of a level hands back to the trajectory."""
+"""The implicit function theorem at events: what the crossings of levels hand back to the trajectory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from odestop.continuous.event import Event
+from odestop.continuous.forward import ForwardSolve
 from odestop.continuous.gradients.first_order import StoppingGradients, add_to, vector_jacobian_product
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
 
+AlongDrift = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Maps a cotangent of x(T) for every event, (*batch, d), to its products with ∂Φ/∂h', (*batch,)."""
+
 
 @dataclass(frozen=True)
 class EventCotangents:
-    """Cotangents of x(T), shape (*batch, d), and of T, shape (*batch,), with the last step's size h' held fixed."""
+    """One level's events with cotangents of T, shape (*batch,), and of x(T), shape (*batch, d).
 
-    state: Tensor
+    As they come from a loss; or, with the last step's size h' held fixed, as they go on.
+    """
+
+    event: Event
+    level: int
     time: Tensor
+    state: Tensor
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Trajectories with a gradient, shape (n,)."""
+        return self.event.rows & ~self.event.tangential
+
+
+def received_at_events(solve: ForwardSolve, time_cotangent: Tensor, state_cotangent: Tensor) -> list[EventCotangents]:
+    """Cotangents of T (*batch, levels) and x(T) (*batch, levels, d), level by level where there is an event to use."""
+    every = (
+        EventCotangents(event, level, time_cotangent[..., level], state_cotangent[..., level, :])
+        for level, event in enumerate(solve.events)
+        if event is not None
+    )
+    return [received for received in every if received.rows.any()]
 
 
 def pull_through_criterion(
     problem: StoppingProblem,
-    event: Event,
-    level: int,
-    time_cotangent: Tensor,
-    state_cotangent: Tensor,
-    along_drift: Callable[[Tensor], Tensor],
+    received: Sequence[EventCotangents],
+    along_drift: AlongDrift,
     gradients: StoppingGradients,
-) -> EventCotangents:
+) -> list[EventCotangents]:
     """Pull cotangents τ of T and v of x(T) through J(T, x(T)) = ε, which determines h'.
 
     With Φ = x(T) as a function of h', D = ∇J·∂Φ/∂h' + ∂J/∂t and c = τ + v·∂Φ/∂h':  the threshold receives c/D, the
     criterion's parameters -(c/D) ∂J/∂φ, x(T) at fixed h' v - (c/D) ∇J, and T at fixed h' τ - (c/D) ∂J/∂t.
 
-    ``along_drift`` maps a cotangent of x(T), shape (*batch, d), to its products with ∂Φ/∂h', shape (*batch,).
     ``gradients`` receives what belongs to the threshold and to the criterion.
     """
-    usable = problem.row_mask(event.rows & ~event.tangential)
-    time_cotangent = torch.where(usable, time_cotangent, 0.0)
-    state_cotangent = torch.where(usable.unsqueeze(-1), state_cotangent, 0.0)
-    end = donate(event.end, usable).detach().requires_grad_()
-    time = donate(problem.to_device(event.time), usable).detach().requires_grad_()
-    value = problem.criterion.with_graph(time, end)
-    gradient, time_slope = vector_jacobian_product(value, (end, time), torch.ones_like(value), retain_graph=True)
-    rate = torch.where(usable, along_drift(gradient) + time_slope, 1.0)
-    weight = torch.where(usable, (time_cotangent + along_drift(state_cotangent)) / rate, 0.0)
-    gradients.threshold[..., level] += weight
-    add_to(gradients.criterion, vector_jacobian_product(value, problem.criterion.parameters, -weight))
-    return EventCotangents(state_cotangent - weight.unsqueeze(-1) * gradient, time_cotangent - weight * time_slope)
+    masked = [_of_usable(problem, each) for each in received]
+    linear = [_LinearCriterion(problem, each) for each in masked]
+    rates = along_drift([each.gradient for each in linear])
+    states = [each.state for each in masked]
+    # Mostly the loss sees T alone.
+    moves = along_drift(states) if bool(torch.stack(states).any()) else [torch.zeros_like(rate) for rate in rates]
+    return [each.pull_back(rate, move, gradients) for each, rate, move in zip(linear, rates, moves, strict=True)]
+
+
+def _of_usable(problem: StoppingProblem, received: EventCotangents) -> EventCotangents:
+    """Without the cotangents of trajectories that have no gradient."""
+    usable = problem.row_mask(received.rows)
+    time = torch.where(usable, received.time, 0.0)
+    return replace(received, time=time, state=torch.where(usable.unsqueeze(-1), received.state, 0.0))
+
+
+class _LinearCriterion:
+    """J near one level's events.
+
+    Attributes
+    ----------
+    gradient
+        ∇J, shape (*batch, d).
+    """
+
+    def __init__(self, problem: StoppingProblem, received: EventCotangents) -> None:
+        self._parameters, self._received = problem.criterion.parameters, received
+        self._usable = problem.row_mask(received.rows)
+        end = donate(received.event.end, self._usable).detach().requires_grad_()
+        time = donate(problem.to_device(received.event.time), self._usable).detach().requires_grad_()
+        self._value = problem.criterion.with_graph(time, end)
+        self.gradient, self._time_slope = vector_jacobian_product(
+            self._value, (end, time), torch.ones_like(self._value), retain_graph=True
+        )
+
+    def pull_back(self, rate: Tensor, move: Tensor, gradients: StoppingGradients) -> EventCotangents:
+        """Cotangents at fixed h', from ∇J·∂Φ/∂h' and v·∂Φ/∂h'."""
+        received, usable = self._received, self._usable
+        rate = torch.where(usable, rate + self._time_slope, 1.0)
+        weight = torch.where(usable, (received.time + move) / rate, 0.0)
+        gradients.threshold[..., received.level] += weight
+        add_to(gradients.criterion, vector_jacobian_product(self._value, self._parameters, -weight))
+        state = received.state - weight.unsqueeze(-1) * self.gradient
+        return replace(received, time=received.time - weight * self._time_slope, state=state)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from odestop._validation import check_count, check_positive
 from odestop.continuous.dense_trajectory import DenseTrajectory, TrajectoryWindow
-from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
-from odestop.continuous.gradients.at_event import pull_through_criterion
+from odestop.continuous.gradients.at_event import EventCotangents, pull_through_criterion, received_at_events
 from odestop.continuous.gradients.first_order import (
     StoppingGradients,
     add_to,
@@ -157,9 +156,7 @@ class AdjointSweep:
     def run(self, time_cotangent: Tensor, state_cotangent: Tensor) -> StoppingGradients:
         """Gradients for cotangents of T (*batch, levels) and x(T) (*batch, levels, d)."""
         self.jumps = [
-            self._jump(event, level, time_cotangent[..., level], state_cotangent[..., level, :])
-            for level, event in enumerate(self.solve.events)
-            if event is not None and bool((event.rows & ~event.tangential).any())
+            self._jump(received) for received in received_at_events(self.solve, time_cotangent, state_cotangent)
         ]
         if self.jumps:
             self._start()
@@ -167,20 +164,14 @@ class AdjointSweep:
             self._arrive()
         return self.gradients
 
-    def _jump(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> _Jump:
+    def _jump(self, received: EventCotangents) -> _Jump:
         """The cotangent by which λ jumps at one level's events, where x(T) drifts with F."""
-        rows = event.rows & ~event.tangential
+        rows, event = received.rows, received.event
         usable = self.problem.row_mask(rows)
         end = donate(event.end.detach(), usable)
         slope = self.problem.field_again(donate(self.problem.to_device(event.time), usable), end)
-        cotangents = pull_through_criterion(
-            self.problem,
-            event,
-            level,
-            time_cotangent,
-            state_cotangent,
-            lambda cotangent: (cotangent * slope).sum(-1),
-            self.gradients,
+        (cotangents,) = pull_through_criterion(
+            self.problem, [received], lambda states: [(state * slope).sum(-1) for state in states], self.gradients
         )
         return _Jump(rows, event.time, cotangents.state, end)
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from odestop._compilation import CompiledFunction
 from odestop._validation import check_count
-from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
-from odestop.continuous.gradients.at_event import pull_through_criterion
+from odestop.continuous.gradients.at_event import EventCotangents, pull_through_criterion, received_at_events
 from odestop.continuous.gradients.first_order import (
     StoppingGradients,
     add_to,
@@ -119,12 +118,7 @@ class _Sweep:
 
     def run(self, time_cotangent: Tensor, state_cotangent: Tensor) -> StoppingGradients:
         """Move every level's cotangents to the start of its last step, then sweep over the accepted steps."""
-        arrivals: list[tuple[np.ndarray, Tensor]] = []
-        for level, event in enumerate(self.solve.events):
-            if event is None:
-                continue
-            arriving = self._through_event(event, level, time_cotangent[..., level], state_cotangent[..., level, :])
-            arrivals.append((np.where(event.rows, event.index, -1), arriving))
+        arrivals = self._arrivals(received_at_events(self.solve, time_cotangent, state_cotangent))
         latest = max((int(index.max()) for index, _ in arrivals), default=-1)
         adjoint = torch.zeros_like(self.problem.initial_state)
         for k in range(latest, -1, -1):
@@ -161,53 +155,60 @@ class _Sweep:
         rebuilt = RebuiltStep(self.problem, self.solver, t, select(x, rows), h, step.stages[moved])
         return scatter(self._pull_through(rebuilt, select(adjoint, rows), rows), rows, adjoint)
 
-    def _through_event(self, event: Event, level: int, time_cotangent: Tensor, state_cotangent: Tensor) -> Tensor:
-        """Pull cotangents of T and x(T) through the last step: returns that of the state at its start."""
-        usable = self.problem.row_mask(event.rows & ~event.tangential)
-        if not bool(usable.any()):
-            return torch.zeros_like(self.problem.initial_state)
-        x, t, h = self._leaves(event.start, event.start_time, event.step_size, usable)
-        linear = self._linearized_event(x, t, h, event.stages)
-        if linear is not None:
-            return self._through_linear(event, level, linear, time_cotangent, state_cotangent)
-        rebuilt = RebuiltStep(self.problem, self.solver, t, x, h, event.stages)
+    def _arrivals(self, received: Sequence[EventCotangents]) -> list[tuple[np.ndarray, Tensor]]:
+        """Pull every level's cotangents through its last steps: indices of these steps, and λ at their start."""
+        if not received:
+            return []
+        blocks = [received] if self.shortcut is None else self.shortcut.blocks(received)
+        arriving = [state for block in blocks for state in self._through_events(block)]
+        return [
+            (np.where(each.rows, each.event.index, -1), state) for each, state in zip(received, arriving, strict=True)
+        ]
 
-        def along_drift(cotangent: Tensor) -> Tensor:
-            return rebuilt.pull_back(cotangent, (h,), again=True)[1]
-
-        cotangents = pull_through_criterion(
-            self.problem, event, level, time_cotangent, state_cotangent, along_drift, self.gradients
-        )
-        self.gradients.t0 += cotangents.time
-        return self._pull_through(rebuilt, cotangents.state)
-
-    def _linearized_event(self, x: Tensor, t: Tensor, h: Tensor, stages: np.ndarray) -> LinearizedSteps | None:
-        if self.shortcut is None:
-            return None
-        try:
-            return self.shortcut.linearized(t.detach()[None], x[None], h.detach()[None], stages[None], with_time=True)
-        except NoShortcutError:
-            return None
-
-    def _through_linear(
-        self,
-        event: Event,
-        level: int,
-        step: LinearizedSteps,
-        time_cotangent: Tensor,
-        state_cotangent: Tensor,
-    ) -> Tensor:
-        """Pull cotangents of T and x(T) through the last step, which is linearised."""
-        cotangents = pull_through_criterion(
-            self.problem, event, level, time_cotangent, state_cotangent, step.along_step_size, self.gradients
-        )
-        self.gradients.t0 += cotangents.time
-        self.stats.vjps += self.solver.evaluations(event.stages)
-        pulled = step.pull_back(0, cotangents.state)
-        by_time, by_parameter = step.gathered(self.problem.dynamics.parameters)
+    def _through_events(self, received: Sequence[EventCotangents]) -> list[Tensor]:
+        """Pull cotangents of T and x(T) through last steps, side by side where there is a shortcut."""
+        steps = [self._last_step(each) for each in received]
+        linear = self._linearized(steps, [each.event.stages for each in received])
+        if linear is None:
+            return [self._through_event(each, *step) for each, step in zip(received, steps, strict=True)]
+        pulled = []
+        cotangents = pull_through_criterion(self.problem, received, linear.along_step_sizes, self.gradients)
+        for index, each in enumerate(cotangents):
+            self.gradients.t0 += each.time
+            self.stats.vjps += self.solver.evaluations(each.event.stages)
+            pulled.append(linear.pull_back(index, each.state))
+        by_time, by_parameter = linear.gathered(self.problem.dynamics.parameters)
         self.gradients.t0 += torch.stack(by_time).sum((0, 1))
         add_to(self.gradients.dynamics, by_parameter)
         return pulled
+
+    def _last_step(self, received: EventCotangents) -> tuple[Tensor, Tensor, Tensor]:
+        """x, t and h' of the steps that end at a level."""
+        event = received.event
+        return self._leaves(event.start, event.start_time, event.step_size, self.problem.row_mask(received.rows))
+
+    def _linearized(
+        self, steps: Sequence[tuple[Tensor, Tensor, Tensor]], stages: Sequence[np.ndarray]
+    ) -> LinearizedSteps | None:
+        if self.shortcut is None:
+            return None
+        x, t, h = (torch.stack(part).detach() for part in zip(*steps, strict=True))
+        try:
+            return self.shortcut.linearized(t, x, h, np.stack(stages), with_time=True)
+        except NoShortcutError:
+            return None
+
+    def _through_event(self, received: EventCotangents, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        """The same for one level by autograd."""
+        rebuilt = RebuiltStep(self.problem, self.solver, t, x, h, received.event.stages)
+        (cotangents,) = pull_through_criterion(
+            self.problem,
+            [received],
+            lambda states: [rebuilt.pull_back(state, (h,), again=True)[1] for state in states],
+            self.gradients,
+        )
+        self.gradients.t0 += cotangents.time
+        return self._pull_through(rebuilt, cotangents.state)
 
     def _pull_through(self, rebuilt: RebuiltStep, cotangent: Tensor, rows: Tensor | None = None) -> Tensor:
         """Pull a cotangent from the end of a rebuilt step to its start, collecting the gradients on the way.

@@ -13,7 +13,7 @@ from torch import Tensor
 from odestop._validation import check_count
 from odestop.continuous.event import Event
 from odestop.continuous.forward import ForwardSolve
-from odestop.continuous.gradients.at_event import pull_through_criterion
+from odestop.continuous.gradients.at_event import EventCotangents, pull_through_criterion
 from odestop.continuous.gradients.first_order import StoppingGradients, attach_first_order
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem
@@ -143,25 +143,13 @@ class _Sensitivities:
         gradients = StoppingGradients.zeros(self.problem)
         for level, at_event in enumerate(self.at_events):
             if at_event is not None:
-                self._contract(at_event, level, time_cotangent[..., level], state_cotangent[..., level, :], gradients)
+                time, state = time_cotangent[..., level], state_cotangent[..., level, :]
+                self._contract(at_event, EventCotangents(at_event.event, level, time, state), gradients)
         return gradients
 
-    def _contract(
-        self,
-        at_event: _AtEvent,
-        level: int,
-        time_cotangent: Tensor,
-        state_cotangent: Tensor,
-        gradients: StoppingGradients,
-    ) -> None:
-        cotangents = pull_through_criterion(
-            self.problem,
-            at_event.event,
-            level,
-            time_cotangent,
-            state_cotangent,
-            lambda cotangent: (cotangent * at_event.drift).sum(-1),
-            gradients,
+    def _contract(self, at_event: _AtEvent, received: EventCotangents, gradients: StoppingGradients) -> None:
+        (cotangents,) = pull_through_criterion(
+            self.problem, [received], lambda states: [(state * at_event.drift).sum(-1) for state in states], gradients
         )
         gradients.t0 += cotangents.time
         products = (at_event.columns * cotangents.state).sum(-1)

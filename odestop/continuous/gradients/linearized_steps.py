@@ -17,6 +17,7 @@ from torch import Tensor
 
 from odestop._functions import Linearized
 from odestop.continuous.forward import ForwardSolve
+from odestop.continuous.gradients.at_event import EventCotangents
 from odestop.continuous.gradients.first_order import StoppingGradients, add_to
 from odestop.continuous.gradients.rows import donate
 from odestop.continuous.problem import StoppingProblem, broadcast_time, scatter, select
@@ -117,14 +118,19 @@ class LinearizedSteps:
         )
         return list(found[: len(times)]), list(found[len(times) :])
 
-    def along_step_size(self, cotangent: Tensor) -> Tensor:
-        """Products of a cotangent (*batch, d) of the end of a single step with its derivative in h, shape (*batch,)."""
-        self.pull_back(0, cotangent)
-        total = torch.zeros_like(self._times[0][0])
-        stages = zip(self._adjoints[0].nodes, self._received, self._stages, self.gathered(())[0], strict=True)
-        for node, received, stage, by_time in stages:
-            total += (received[0] * stage.slopes[0].detach()).sum(-1) + node * by_time[0]
-        return total
+    def along_step_sizes(self, cotangents: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Products of a cotangent (*batch, d) of the end of every step with its derivative in h, (*batch,) each."""
+        for index, cotangent in enumerate(cotangents):
+            self.pull_back(index, cotangent)
+        by_slope = zip(self._received, self._stages, strict=True)
+        total = torch.stack([(torch.stack(received) * stage.slopes.detach()).sum(-1) for received, stage in by_slope])
+        products = list(total.sum(0).unbind())
+        by_time = self.gathered(())[0]
+        for index, adjoint in enumerate(self._adjoints):
+            idle = len(by_time) - len(adjoint.nodes)
+            for node, stage in zip(adjoint.nodes, by_time[idle:], strict=True):
+                products[index] = products[index] + node * stage[index]
+        return products
 
 
 class LinearizedSweep:
@@ -206,6 +212,11 @@ class LinearizedSweep:
         if not self._solver.fixed_stages and self._numbers(stages) > _MOST_NUMBERS_IN_STEP:
             raise NoShortcutError
         return LinearizedSteps(self._problem, self._solver, t, states, step_size, stages, with_time=with_time)
+
+    def blocks(self, received: Sequence[EventCotangents]) -> list[Sequence[EventCotangents]]:
+        """Events whose last steps fit in a block, level after level."""
+        size = max(1, _NUMBERS_IN_BLOCK // max(self._numbers(each.event.stages) for each in received))
+        return [received[first : first + size] for first in range(0, len(received), size)]
 
     def gather(self) -> None:
         """Add what the steps of the present block give to parameters and to t0."""
