@@ -4,17 +4,24 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+import typer
 from scipy.optimize import brentq
+from typer.testing import CliRunner
 
-from experiments.benchmark import measurements, together
-from experiments.benchmark.__main__ import as_table
+from experiments.benchmark import measurements, scaling, timing, together
+from experiments.benchmark.__main__ import as_table, main
 from experiments.benchmark.cases import SCHEDULE, SCHEDULE_PARAMETERS, Case, pose, reference
-from experiments.benchmark.measurements import PEERS
+from experiments.benchmark.measurements import PEERS, Cell
+from figures import benchmark_scaling
 from odestop.comparison import relative_error
 from odestop.sweeps import Runner
 
 pytestmark = pytest.mark.usefixtures("annotations_unchecked")
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +29,11 @@ def once(monkeypatch):
     monkeypatch.setattr(together, "REPETITIONS", 1)
 
 
-def test_both_sides_give_the_same_times():
+@pytest.mark.parametrize("device", DEVICES)
+def test_both_sides_give_the_same_times(device):
     for comparison in (
-        together.level_comparison(5, 3),
-        together.batch_comparison(5, 4, "unlike"),
+        together.level_comparison(5, 3, device),
+        together.batch_comparison(5, 4, "unlike", device),
     ):
         assert comparison.error < 1e-6
         assert comparison.together.evaluations < comparison.apart.evaluations
@@ -40,9 +48,10 @@ def test_the_table_and_the_record_hold_every_comparison():
     assert record["versions"]["torch"]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", [name for name in PEERS if "diffrax" not in name and "compiled" not in name])
-def test_every_peer_answers_the_same_question(name):
-    case = Case(2, 10.0, parameters=SCHEDULE)
+def test_every_peer_answers_the_same_question(name, device):
+    case = Case(2, 10.0, parameters=SCHEDULE, device=device)
     time, gradient = reference(case)
     answer = PEERS[name].answer(case, 1e-9)
     assert relative_error(answer.time, time) < 1e-7
@@ -65,8 +74,9 @@ def test_the_reference_is_that_of_the_closed_form():
     assert gradient[0].item() == pytest.approx(by_scale, rel=1e-7)
 
 
-def test_peers_are_compared_at_equal_accuracy():
-    tables = measurements.run("tiny", Runner())
+@pytest.mark.parametrize("device", DEVICES)
+def test_peers_are_compared_at_equal_accuracy(device):
+    tables = measurements.run("tiny", Runner(), device)
     rows = tables["benchmark_ratios"]
     assert (rows["time_error"] <= measurements.TIME_ERROR).all()
     assert (rows["gradient_error"] <= measurements.GRADIENT_ERROR).all()
@@ -74,4 +84,102 @@ def test_peers_are_compared_at_equal_accuracy():
     assert fastest.tolist() == [1.0]
     ours = tables["benchmark"]["peer"].str.startswith("odestop")
     assert (tables["benchmark"].loc[ours, "floor_seconds"] > 0).all()
+    seen = ours & (tables["benchmark"]["peer"] != "odestop tsit5, compiled")
+    assert (tables["benchmark"].loc[seen, "peak_bytes"] > 0).all()
     assert as_table(rows).row_count == len(rows)
+
+
+def test_a_long_first_call_is_its_own_time(monkeypatch):
+    calls = []
+    answer = PEERS["odestop tsit5"].answer(Case(2, 10.0), 1e-3)
+
+    class Recorded:
+        def answer(self, case, tolerance):
+            calls.append(tolerance)
+            return answer
+
+    monkeypatch.setitem(PEERS, "odestop tsit5", Recorded())
+    cell = Cell(Case(2, 10.0), "odestop tsit5", 1e-3, 0)
+    measurements.measure(cell)
+    assert len(calls) == 2
+    monkeypatch.setattr(measurements, "_LONGEST_REPEATED", 0.0)
+    assert measurements.measure(cell)["answer_seconds"] >= 0.0
+    assert len(calls) == 3
+
+
+def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
+    events = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("synchronize"))
+    result, seconds = timing.timed(lambda: events.append("call") or 7, "cuda")
+    assert (result, events) == (7, ["synchronize", "call", "synchronize"])
+    assert seconds >= 0.0
+    assert timing.unit_on("cuda").symbol == "ms"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "huge"], "scale must be quick or full, got 'huge'"),
+        (["--device", "tpu"], "device must be cpu or cuda, got 'tpu'"),
+        (["--device", "cuda"], "PyTorch sees no CUDA device here"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(arguments, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    application = typer.Typer()
+    application.command()(main)
+    result = CliRunner().invoke(application, arguments, env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def power_laws() -> pd.DataFrame:
+    """Evaluations like κ^0.5 and seconds like d^2, with cases off the axes and a peer of two points."""
+    rows = [
+        {
+            "dimension": dimension,
+            "condition_number": condition_number,
+            "batch": batch,
+            "parameters": parameters,
+            "peer": peer,
+            "evaluations": 40.0 * condition_number**0.5,
+            "answer_seconds": 1e-5 * max(dimension, 50) ** 2,
+        }
+        for dimension, condition_number, batch, parameters in (
+            *((d, 1e2, 1, "10 d") for d in (2, 100, 1000, 10_000)),
+            *((100, kappa, 1, "10 d") for kappa in (1e3, 1e4)),
+            (1000, 1e2, 1, "2"),
+            (1000, 1e3, 1, "10 d"),
+        )
+        for peer in ("odestop rock4", "torchdiffeq dopri5")
+        if peer == "odestop rock4" or dimension * condition_number < 1e5
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_exponents_are_those_of_the_largest_cases_on_each_axis():
+    along = scaling.along_axes(power_laws())
+    assert set(along["axis"]) == {"dimension", "condition_number"}
+    assert sorted(along.loc[along["axis"] == "condition_number", "x"].unique()) == [1e2, 1e3, 1e4]
+    fits = scaling.exponents(power_laws()).set_index(["quantity", "axis", "peer"])["exponent"]
+    # The overhead at d = 2 is not part of the power law.
+    assert fits["answer_seconds", "dimension", "odestop rock4"] == pytest.approx(2.0)
+    assert fits["evaluations", "condition_number", "odestop rock4"] == pytest.approx(0.5)
+    assert ("evaluations", "condition_number", "torchdiffeq dopri5") not in fits
+    assert scaling.as_table(scaling.exponents(power_laws())).row_count == 2
+
+
+def test_the_scaling_figure_says_the_exponents_and_the_unit():
+    rows = power_laws()
+    figure = benchmark_scaling.draw(scaling.along_axes(rows), scaling.exponents(rows), 1e-3, "ms")
+    texts = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert texts == [["0.00"], ["0.50"], ["2.00"], ["0.00"]]
+    lowest = figure.axes[2].get_lines()[0]
+    assert figure.axes[2].get_ylabel().endswith("in ms")
+    assert lowest.get_ydata()[0] == pytest.approx(25.0)
+
+
+def test_without_two_cases_on_an_axis_there_is_nothing_to_fit():
+    rows = power_laws()[:1]
+    assert scaling.along_axes(rows).empty
+    assert scaling.exponents(rows).empty
