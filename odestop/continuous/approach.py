@@ -28,16 +28,21 @@ class Approach:
     def __init__(self, thresholds: Array) -> None:
         self._thresholds = thresholds
         self._crossing = np.full(thresholds.shape, np.inf)
+        self._positive = thresholds > 0
+        self._log_thresholds = np.log(thresholds, where=self._positive, out=np.zeros_like(thresholds))
 
     def expect(self, rows: Array, start_time: Array, step_size: Array, value: Array, end_value: Array) -> None:
         """Predict anew for some trajectories, at the rate of J in a step, of log J where J and ε are positive."""
-        ends = np.stack([value, end_value])[..., None]
+        start, end, level = value[:, None], end_value[:, None], self._thresholds
         with np.errstate(all="ignore"):
-            positive = (ends > 0).all(axis=0) & (self._thresholds > 0)
-            start, end, level = (
-                np.where(positive, np.log(each), each) for each in (*np.broadcast_arrays(*ends), self._thresholds)
+            positive = (np.minimum(start, end) > 0) & self._positive
+            log_start = np.log(start)
+            steps = np.where(
+                positive,
+                (log_start - self._log_thresholds) / (log_start - np.log(end)),
+                (start - level) / (start - end),
             )
-            crossing = start_time[:, None] + (start - level) / (start - end) * step_size[:, None]
+            crossing = start_time[:, None] + steps * step_size[:, None]
         self._crossing = np.where(rows[:, None], crossing, self._crossing)
 
     def time_left(self, time: Array) -> Array:
@@ -52,7 +57,7 @@ class Approach:
 
     def is_too_fast(self, step_size: Array, radius: Array) -> Array:
         """Whether a step that comes to a level is too long to end there, shape (n,)."""
-        return step_size > 1.01 * _finest(radius)
+        return step_size * radius > 1.01 * _FINEST
 
 
 def _finest(radius: Array) -> Array:

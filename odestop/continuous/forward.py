@@ -209,8 +209,11 @@ class _Integration:
 
     def _is_too_fast(self, h: Array, value: Array) -> Array:
         """Rows that a long step takes to a level, because J moved faster than expected."""
+        long = self.approach.is_too_fast(h, self.radius)
+        if not long.any():
+            return long
         crosses = self.pending & (self.log.gaps(value) <= 0.0)
-        return crosses.any(axis=-1) & self.approach.is_too_fast(h, self.radius)
+        return crosses.any(axis=-1) & long
 
     def _take(self, h: Array) -> tuple[Step, list[Array]]:
         """One step of every trajectory, with its numbers (see `Attempt`); only of running ones where that pays."""

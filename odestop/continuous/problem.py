@@ -83,6 +83,8 @@ class StoppingProblem:
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Host values rounded to the dtype of the state, so that host and device mean the same number."""
+        if self.initial_state.dtype == torch.float64:
+            return values
         return torch.from_numpy(values).to(self.initial_state.dtype).double().numpy()
 
     def refuse_hidden_dependence(self) -> None:
