@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -32,6 +34,7 @@ LOOKS: dict[str, Look] = {
     "diffrax Dopri5, jitted, tuned by hand": (VERMILION, "d", DOTS, "diffrax Dopri5, jitted, tuned by hand"),
     "scipy RK45, differences": (ORANGE, "P", DASHES, "scipy RK45, differences"),
 }
+_CASES_PER_ROW = 2
 
 
 def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure:
@@ -47,20 +50,28 @@ def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure
     Returns
     -------
     matplotlib.figure.Figure
-        One row per case and one column per cost; down and left is better.
+        Two panels per case, one for each cost, and two cases beside each other; down and left is better.  Cases that
+        were asked at one tolerance only are left out.
     """
     table = table.assign(answer_seconds=table["answer_seconds"] / seconds)
-    costs = {"evaluations": "evaluations of the dynamics", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
-    cases = list(table.groupby("case", sort=False))
+    costs = {"evaluations": "evaluations", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
+    several = table.groupby("case")["tolerance"].transform("nunique") > 1
+    cases = list(table[several].groupby("case", sort=False))
+    rows = math.ceil(len(cases) / _CASES_PER_ROW)
     with styled():
-        figure = new_figure(TWO_COLUMNS, 1.55 * len(cases) + 0.9)
-        grid = figure.subplots(len(cases), len(costs), squeeze=False, sharey="row")
-        for row, (case, of_case) in zip(grid, cases, strict=True):
-            for axes, column in zip(row, costs, strict=True):
+        figure = new_figure(TWO_COLUMNS, 1.6 * rows + 1.2)
+        grid = figure.subplots(rows, _CASES_PER_ROW * len(costs), squeeze=False, sharey=True)
+        pairs = grid.reshape(-1, len(costs))
+        for pair, (case, of_case) in zip(pairs, cases, strict=False):
+            for axes, column in zip(pair, costs, strict=True):
                 draw_panel(axes, of_case, LOOKS, way="peer", setting="tolerance", cost=column, error="gradient_error")
+            pair[0].set_title(str(case), loc="left")
+        for axes in pairs[len(cases) :].flat:
+            axes.set_visible(False)
+        for row in grid:
             row[0].set_ylabel(r"error of $\nabla T$")
-            row[0].set_title(str(case), loc="left")
-        for axes, label in zip(grid[-1], costs.values(), strict=True):
-            axes.set_xlabel(label)
+        for pair in pairs[max(0, len(cases) - _CASES_PER_ROW) : len(cases)]:
+            for axes, label in zip(pair, costs.values(), strict=True):
+                axes.set_xlabel(label)
         add_legend(figure, grid.flat, LOOKS, columns=3)
     return figure
