@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,9 +19,11 @@ from rich.table import Table
 from torch import Tensor
 
 import odestop
+from experiments.benchmark.cases import Case, pose
 from experiments.benchmark.timing import SECONDS, Unit, timed
 from odestop.sweeps import provenance
 
+_CONDITION_NUMBER = 100.0
 # Dimension and count of each comparison.
 BATCHES = {"quick": ((100, 32), (1000, 32)), "full": ((100, 32), (100, 256), (1000, 32))}
 LEVELS = {"quick": ((100, 8), (100, 16)), "full": ((100, 8), (100, 16), (1000, 8))}
@@ -62,14 +64,6 @@ class Comparison:
 Solve = Callable[[], list[odestop.ContinuousSolution]]
 
 
-def quadratic_flow(dimension: int, device: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The setting of Figure 2: condition number 100, learned diagonal preconditioner, J = ‖∇f‖²."""
-    objective = odestop.objectives.Quadratic.with_condition_number(dimension, 100.0, seed=0, dtype=torch.float64)
-    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(dimension, seed=1, dtype=torch.float64)
-    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
-    return flow.to(device), odestop.criteria.SquaredGradientNorm(objective).to(device)
-
-
 def start_points(count: int, dimension: int, spread: str) -> Tensor:
     """Start points that need similar (``"alike"``) or very different (``"unlike"``) times."""
     generator = torch.Generator().manual_seed(0)
@@ -82,7 +76,8 @@ def start_points(count: int, dimension: int, spread: str) -> Tensor:
 
 def batch_comparison(dimension: int, count: int, spread: str, device: str = "cpu") -> Comparison:
     """A batch against its trajectories one at a time, forward and backward."""
-    flow, criterion = quadratic_flow(dimension, device)
+    problem = pose(Case(dimension, _CONDITION_NUMBER, device=device))
+    flow, criterion = problem.dynamics, problem.criterion
     x0 = start_points(count, dimension, spread).to(device)
 
     def together() -> list[odestop.ContinuousSolution]:
@@ -91,12 +86,13 @@ def batch_comparison(dimension: int, count: int, spread: str, device: str = "cpu
     def apart() -> list[odestop.ContinuousSolution]:
         return [odestop.continuous_stopping_time(flow, row, criterion, 1e-3) for row in x0]
 
-    return compare(f"batch, {spread}", dimension, count, together, apart, list(flow.parameters()))
+    return compare(f"batch, {spread}", dimension, count, together, apart, problem.parameters)
 
 
 def level_comparison(dimension: int, count: int, device: str = "cpu") -> Comparison:
     """Several thresholds in one pass against one solve for each, forward and backward."""
-    flow, criterion = quadratic_flow(dimension, device)
+    problem = pose(Case(dimension, _CONDITION_NUMBER, device=device))
+    flow, criterion = problem.dynamics, problem.criterion
     x0 = torch.ones(dimension, dtype=torch.float64, device=device)
     thresholds = torch.logspace(-1, -5, count, dtype=torch.float64, device=device)
 
@@ -106,11 +102,11 @@ def level_comparison(dimension: int, count: int, device: str = "cpu") -> Compari
     def apart() -> list[odestop.ContinuousSolution]:
         return [odestop.continuous_stopping_time(flow, x0, criterion, threshold) for threshold in thresholds]
 
-    return compare("thresholds", dimension, count, together, apart, list(flow.parameters()))
+    return compare("thresholds", dimension, count, together, apart, problem.parameters)
 
 
 def compare(
-    name: str, dimension: int, count: int, together: Solve, apart: Solve, parameters: list[Tensor]
+    name: str, dimension: int, count: int, together: Solve, apart: Solve, parameters: Sequence[Tensor]
 ) -> Comparison:
     """Run both sides in turn, gradients included."""
     seconds: dict[str, list[float]] = {"together": [], "apart": []}
