@@ -24,13 +24,11 @@ from odestop.solvers.one_step import Field, OneStepMethod, Segment, StepParts
 from odestop.solvers.stabilised_coefficients import (
     StageCoefficients,
     rkc2_coefficients,
-    rkc2_counts,
-    rkc2_limits,
+    rkc2_counts_and_limits,
     rock4_coefficients,
-    rock4_counts,
-    rock4_limits,
+    rock4_counts_and_limits,
 )
-from odestop.solvers.stage_adjoints import Coefficient, RecurrenceAdjoint, finishing_stages, scaled
+from odestop.solvers.stage_adjoints import Coefficient, RecurrenceAdjoint, finishing_stages, plus, scaled
 
 Array = np.ndarray
 Carry = tuple[Tensor, ...]
@@ -126,7 +124,7 @@ class StabilisedRungeKutta(OneStepMethod):
             If ``stages`` is missing, or not among the numbers of stages that there are.
         """
         slope = field(t, x) if first_slope is None else first_slope
-        rows, finish = self._coefficient_rows(self._checked(stages, t), t)
+        rows, finish = self._coefficient_rows(stages, t)
         carry = self._through(range(len(rows)), field, t, step_size, rows, self._opened(x, slope))
         return self._finished(field, t, step_size, finish, carry)[0], [slope]
 
@@ -140,7 +138,7 @@ class StabilisedRungeKutta(OneStepMethod):
         stages: Array | int | None = None,
     ) -> StepParts:
         """What a step computes, with the slopes at its end and at the end less the error."""
-        rows, finish = self._coefficient_rows(self._checked(stages, t), t)
+        rows, finish = self._coefficient_rows(stages, t)
         carry = self._through(range(len(rows)), field, t, step_size, rows, self._opened(x, first_slope))
         end, slopes = self._finished(field, t, step_size, finish, carry)
         end_slope = field(t + step_size, end)
@@ -156,8 +154,7 @@ class StabilisedRungeKutta(OneStepMethod):
         stages: Array | int | None = None,
     ) -> list[Segment]:
         """`advance` in about √s parts of √s stages."""
-        counts = self._checked(stages, t)
-        rows, finish = self._coefficient_rows(counts, t)
+        rows, finish = self._coefficient_rows(stages, t)
         count = max(1, len(rows) // max(_SMALLEST_SEGMENT, math.isqrt(len(rows))))
         bounds = [len(rows) * part // count for part in range(count + 1)]
         pieces = [range(first, stop) for first, stop in itertools.pairwise(bounds)]
@@ -183,18 +180,22 @@ class StabilisedRungeKutta(OneStepMethod):
         h = step_size.unsqueeze(-1)
         for index in piece:
             node, *row = rows[index]
-            slope = carry[0] if index == 0 else field(t + scaled(node, step_size), carry[-1])
+            slope = carry[0] if index == 0 else field(_ahead(t, node, step_size), carry[-1])
             carry = self._with_stage(row, h, slope, carry)
         return carry
 
-    def _checked(self, stages: Array | int | None, t: Tensor) -> Array:
+    def _checked(self, stages: Array | int | None) -> Array:
         known = self.counts_and_limits()[0]
-        if stages is None or not np.isin(stages, known).all():
-            raise ValueError(f"stages must be among {known.tolist()}, got {stages!r}")
-        return np.broadcast_to(np.asarray(stages), (t.numel(),))
+        if stages is not None:
+            counts = np.atleast_1d(stages)
+            nearest = known[np.minimum(np.searchsorted(known, counts), len(known) - 1)]
+            if np.array_equal(nearest, counts):
+                return nearest
+        raise ValueError(f"stages must be among {known.tolist()}, got {stages!r}")
 
-    def _coefficient_rows(self, counts: Array, t: Tensor) -> tuple[list, list]:
+    def _coefficient_rows(self, stages: Array | int | None, t: Tensor) -> tuple[list, list]:
         """Coefficients of the recurrence and of the finish: numbers, or tensors (*batch,) where trajectories differ."""
+        counts = self._checked(stages)
         kinds = np.unique(counts)
         if kinds.size <= 1:
             own = self.coefficients(int(kinds[0]) if kinds.size else self.fewest_stages)
@@ -252,7 +253,7 @@ class ROCK4(StabilisedRungeKutta):
 
     def counts_and_limits(self) -> tuple[Array, Array]:
         """Numbers of stages that there are, increasing, and ℓ for each of them."""
-        return np.array(rock4_counts()), rock4_limits()
+        return rock4_counts_and_limits()
 
     def coefficients(self, stages: int) -> StageCoefficients:
         """Coefficients of a step with this number of stages."""
@@ -264,7 +265,7 @@ class ROCK4(StabilisedRungeKutta):
     def _with_stage(self, row: Sequence[Coefficient], h: Tensor, slope: Tensor, carry: Carry) -> Carry:
         _, before, last = carry
         keep, previous, rate, *_ = row
-        settled = scaled(keep, last) + scaled(previous, before)
+        settled = plus(scaled(keep, last), previous, before)
         return slope, last, torch.addcmul(settled, scaled(rate, h), slope)
 
     def _finished(
@@ -275,11 +276,12 @@ class ROCK4(StabilisedRungeKutta):
         wide = h.unsqueeze(-1)
         slopes: list[Tensor] = []
         for node, row in zip(nodes, matrix, strict=True):
-            slopes.append(field(t + scaled(node, h), torch.addcmul(start, wide, _combined(row, slopes, start))))
-        return torch.addcmul(start, wide, _combined(weights, slopes, start)), [last_slope, *slopes]
+            stage = torch.addcmul(start, wide, _combined(row, slopes)) if slopes else start
+            slopes.append(field(_ahead(t, node, h), stage))
+        return torch.addcmul(start, wide, _combined(weights, slopes)), [last_slope, *slopes]
 
     def _error(self, h: Tensor, finish: Sequence[Coefficient], ends: Sequence[Tensor], slopes: list[Tensor]) -> Tensor:
-        return h * _combined(finish[14:], slopes, ends[0])
+        return h * _combined(finish[14:], slopes)
 
 
 @dataclass(frozen=True)
@@ -311,8 +313,7 @@ class RKC2(StabilisedRungeKutta):
 
     def counts_and_limits(self) -> tuple[Array, Array]:
         """Numbers of stages that there are, increasing, and ℓ for each of them."""
-        counts = np.array(rkc2_counts())
-        return counts, rkc2_limits(counts)
+        return rkc2_counts_and_limits()
 
     def coefficients(self, stages: int) -> StageCoefficients:
         """Coefficients of a step with this number of stages."""
@@ -324,8 +325,8 @@ class RKC2(StabilisedRungeKutta):
     def _with_stage(self, row: Sequence[Coefficient], h: Tensor, slope: Tensor, carry: Carry) -> Carry:
         first_slope, start, before, last = carry
         keep, previous, rate, origin, first_rate = row
-        settled = scaled(keep, last) + scaled(previous, before) + scaled(origin, start)
-        slopes = scaled(rate, slope) + scaled(first_rate, first_slope)
+        settled = plus(plus(scaled(keep, last), previous, before), origin, start)
+        slopes = plus(scaled(rate, slope), first_rate, first_slope)
         return first_slope, start, last, torch.addcmul(settled, h, slopes)
 
     def _finished(
@@ -338,9 +339,14 @@ class RKC2(StabilisedRungeKutta):
         return 0.8 * (start - end) + 0.4 * h * (first_slope + end_slope)
 
 
-def _combined(coefficients: Sequence[Coefficient], slopes: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Σ c_i k_i; zero for none."""
-    total = torch.zeros_like(like)
-    for coefficient, slope in zip(coefficients, slopes, strict=True):
-        total = total + scaled(coefficient, slope)
+def _combined(coefficients: Sequence[Coefficient], slopes: Sequence[Tensor]) -> Tensor:
+    """Σ c_i k_i of at least one slope."""
+    total = scaled(coefficients[0], slopes[0])
+    for coefficient, slope in zip(coefficients[1:], slopes[1:], strict=True):
+        total = plus(total, coefficient, slope)
     return total
+
+
+def _ahead(t: Tensor, node: Coefficient, h: Tensor) -> Tensor:
+    """Time t + τh, shape (*batch,)."""
+    return torch.addcmul(t, node, h) if isinstance(node, Tensor) else torch.add(t, h, alpha=node)

@@ -40,14 +40,23 @@ class StageCoefficients:
     stability_limit: float
 
 
-def rkc2_counts() -> list[int]:
-    """Numbers of stages of RKC2."""
-    return list(range(2, _RKC_MOST_STAGES + 1))
+@functools.cache
+def rkc2_counts_and_limits() -> tuple[Array, Array]:
+    """Numbers of stages of RKC2, and ℓ for each of them."""
+    counts = np.arange(2, _RKC_MOST_STAGES + 1)
+    return _frozen(counts, _rkc2_limits(counts))
 
 
-def rkc2_limits(stages: Array | int) -> Any:
+def _rkc2_limits(stages: Array | int) -> Any:
     """ℓ of RKC2, nearly 2/3 (1 - 2ε/15) s²; it is a little below the end of the interval."""
     return 2.0 / 3.0 * (stages**2 - 1) * (1.0 - 2.0 / 15.0 * _RKC_DAMPING)
+
+
+def _frozen(*arrays: Array) -> Any:
+    """The arrays, which many will share."""
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 @functools.cache
@@ -66,7 +75,7 @@ def rkc2_coefficients(stages: int) -> StageCoefficients:
         mu, nu, rate = 2.0 * b[j] * w0 / b[j - 1], -b[j] / b[j - 2], 2.0 * b[j] * w1 / b[j - 1]
         rows.append((node, mu, nu, rate, 1.0 - mu - nu, -a[j - 1] * rate))
         before, node = node, mu * node + nu * before + rate * (1.0 - a[j - 1])
-    return StageCoefficients(np.array(rows), np.empty(0), float(rkc2_limits(stages)))
+    return StageCoefficients(np.array(rows), np.empty(0), float(_rkc2_limits(stages)))
 
 
 def _chebyshev_polynomials(degree: int, x: float) -> tuple[Array, Array, Array]:
@@ -80,15 +89,11 @@ def _chebyshev_polynomials(degree: int, x: float) -> tuple[Array, Array, Array]:
     return value, slope, curvature
 
 
-def rock4_counts() -> list[int]:
-    """Numbers of stages of ROCK4."""
-    return list(ZEROS)
-
-
 @functools.cache
-def rock4_limits() -> Array:
-    """ℓ for every number of stages."""
-    return np.array([StabilityPolynomial(stages, ZEROS[stages]).interval for stages in rock4_counts()])
+def rock4_counts_and_limits() -> tuple[Array, Array]:
+    """Numbers of stages of ROCK4, and ℓ for each of them."""
+    limits = [StabilityPolynomial(stages, zeros).interval for stages, zeros in ZEROS.items()]
+    return _frozen(np.array(list(ZEROS)), np.array(limits))
 
 
 # One value for each of the rooted trees with up to four nodes: τ, [τ], [τ, τ], [[τ]], [τ, τ, τ], [τ, [τ]], [[τ, τ]] and
