@@ -146,18 +146,40 @@ def test_steps_of_too_many_numbers_are_left_to_autograd(products: list[int], mon
     assert 0 < len(products) - of_all < of_all
 
 
-def test_several_levels_in_a_batch(products: list[int]) -> None:
-    flow, x0 = learned(), states(2, 2).requires_grad_()
-    levels = torch.tensor([1.0, 0.3, 0.05], dtype=torch.float64)
-    found, expected = (
-        torch.autograd.grad(
-            odestop.continuous_stopping_time(dynamics, x0, squared_norm, levels, levels=True, rtol=1e-6).time.sum(),
-            [x0, *flow.parameters()],
+@pytest.mark.parametrize(
+    ("flow", "method", "rtol", "numbers_in_block", "sees_state"),
+    [
+        (learned, "dopri5", 1e-6, 1, True),
+        (learned, "dopri5", 1e-6, 2**17, False),
+        (stiff, "rock4", 1e-4, 2**12, False),
+        (stiff, "rock4", 1e-4, 2**17, True),
+    ],
+)
+def test_several_levels_in_a_batch(
+    flow: Callable[[], nn.Module],
+    method: str,
+    rtol: float,
+    numbers_in_block: int,
+    sees_state: bool,
+    products: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linearized_steps, "_NUMBERS_IN_BLOCK", numbers_in_block)
+    dynamics, x0 = flow(), states(2, 2).requires_grad_()
+    levels = torch.tensor([1.0, 0.3, 0.05], dtype=torch.float64, requires_grad=True)
+    t0 = torch.full((2, 2), 0.25, dtype=torch.float64, requires_grad=True)
+    weights = torch.linspace(0.5, 1.5, 3 * D, dtype=torch.float64).reshape(3, D)
+
+    def gradient(function: Callable) -> tuple[Tensor, ...]:
+        solution = odestop.continuous_stopping_time(
+            function, x0, squared_norm, levels, levels=True, t0=t0, method=method, rtol=rtol
         )
-        for dynamics in (flow, Hidden(flow))
-    )
+        loss = solution.time.square().sum() + (weights * solution.state).sum() * sees_state
+        return torch.autograd.grad(loss, [x0, levels, t0, *dynamics.parameters()])
+
+    found = gradient(dynamics)
     assert products
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(found, gradient(Hidden(dynamics)), rtol=1e-11, atol=1e-12)
 
 
 def test_checkpoints(products: list[int]) -> None:
