@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmark import measurements, scaling, together
+from experiments.benchmark.command import DeviceOption, OutputOption, ScaleOption, prepare
 from experiments.benchmark.timing import SECONDS, Unit, unit_on
 from figures import benchmark as benchmark_figure
 from figures import benchmark_scaling
@@ -22,25 +20,16 @@ from odestop.sweeps import Runner, Store, provenance
 
 
 def main(
-    scale: Annotated[str, typer.Option(help="quick (half an hour) or full (hours).")] = "quick",
-    device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
-    output: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
+    scale: ScaleOption = "quick",
+    device: DeviceOption = "cpu",
+    output: OutputOption = Path("results"),
     store: Annotated[Path | None, typer.Option(help="File that keeps each measurement, to go on from later.")] = None,
 ) -> None:
     """Measure T and its gradient side by side with torchdiffeq, scipy and, where it is installed, diffrax.
 
-    diffrax and jax are the extra "bench".
+    diffrax and jax are the extra "bench".  The quick scale takes half an hour, the full one hours.
     """
-    if scale not in together.BATCHES:
-        raise typer.BadParameter(f"scale must be quick or full, got {scale!r}")
-    if device not in ("cpu", "cuda"):
-        raise typer.BadParameter(f"device must be cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("device is cuda, but PyTorch sees no CUDA device here")
-    torch.set_num_threads(1)
-    # The table is wide, and whole in a file.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    output.mkdir(parents=True, exist_ok=True)
+    console = prepare(scale, device, output)
     unit = unit_on(device)
     tables = measurements.run(scale, Runner(store=Store(store), console=console), device)
     tables["benchmark_exponents"] = scaling.exponents(tables["benchmark_ratios"])
@@ -52,9 +41,7 @@ def main(
     along = scaling.along_axes(tables["benchmark_ratios"])
     figure = benchmark_scaling.draw(along, tables["benchmark_exponents"], unit.seconds, unit.symbol)
     save(figure, output / "benchmark_scaling")
-    comparisons = together.run(scale, console, device)
-    console.print(together.as_table(comparisons, unit))
-    (output / "benchmark_together.json").write_text(together.as_json(comparisons, scale, device), encoding="utf-8")
+    together.report(scale, device, output, console)
     record = {"scale": scale, "device": device, "threads": 1, **provenance()}
     (output / "benchmark.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     console.print(f"wrote benchmark tables and figures to {output}")

@@ -1,4 +1,4 @@
-"""What batching and many thresholds save.
+"""What batching and many thresholds save; alone by ``python -m experiments.benchmark.together``.
 
 Both sides of every comparison run in this process, in turn, on one thread; quoted are medians of the time over the
 repetitions and the ratio of the medians, because single times on a shared machine mean little.
@@ -11,8 +11,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -20,7 +22,8 @@ from torch import Tensor
 
 import odestop
 from experiments.benchmark.cases import Case, pose
-from experiments.benchmark.timing import SECONDS, Unit, timed
+from experiments.benchmark.command import DeviceOption, OutputOption, ScaleOption, prepare
+from experiments.benchmark.timing import SECONDS, Unit, timed, unit_on
 from odestop.sweeps import provenance
 
 _CONDITION_NUMBER = 100.0
@@ -174,3 +177,19 @@ def as_json(comparisons: list[Comparison], scale: str, device: str = "cpu") -> s
         for row in comparisons
     ]
     return json.dumps({"rows": rows, "scale": scale, "device": device, **provenance()}, indent=2)
+
+
+def report(scale: str, device: str, output: Path, console: Console) -> None:
+    """Run a scale, show its table and write it to a file."""
+    comparisons = run(scale, console, device)
+    console.print(as_table(comparisons, unit_on(device)))
+    (output / "benchmark_together.json").write_text(as_json(comparisons, scale, device), encoding="utf-8")
+
+
+def main(scale: ScaleOption = "quick", device: DeviceOption = "cpu", output: OutputOption = Path("results")) -> None:
+    """Measure what asking together saves, without the peers."""
+    report(scale, device, output, prepare(scale, device, output))
+
+
+if __name__ == "__main__":
+    typer.run(main)

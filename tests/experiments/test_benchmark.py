@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -116,6 +118,16 @@ def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
     assert timing.unit_on("cuda").symbol == "ms"
 
 
+def test_all_libraries_get_one_processor():
+    script = (
+        "import os, torch; from experiments.benchmark.command import keep_to_one_processor as keep; keep(); "
+        "print(torch.get_num_threads(), len(getattr(os, 'sched_getaffinity', lambda _: [0])(0)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["1", "1"]
+
+
+@pytest.mark.parametrize("command", [main, together.main])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -124,10 +136,10 @@ def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
         (["--device", "cuda"], "PyTorch sees no CUDA device here"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_anything_runs(arguments, message, monkeypatch):
+def test_what_cannot_be_run_is_refused_before_anything_runs(command, arguments, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     application = typer.Typer()
-    application.command()(main)
+    application.command()(command)
     result = CliRunner().invoke(application, arguments, env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert result.exit_code == 2
     assert message in result.output
