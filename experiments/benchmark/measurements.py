@@ -45,8 +45,6 @@ _ALL: tuple[Peer, ...] = (
 PEERS = {peer.name: peer for peer in _ALL}
 
 _FLOOR_SECONDS = 0.3
-# A first call that takes longer is not repeated for its time.
-_LONGEST_REPEATED = 20.0
 
 
 def described(case: Case) -> dict[str, object]:
@@ -194,7 +192,7 @@ def measure(cell: Cell) -> Record:
         start = time.perf_counter()
         answer, seconds = timed(ask, cell.case.device)
         first_seconds = time.perf_counter() - start
-    if cell.round > 0 or first_seconds < _LONGEST_REPEATED:
+    if cell.round > 0 or not cell.case.is_large:
         answer, seconds = timed(ask, cell.case.device)
     return {
         "first_seconds": first_seconds,

@@ -91,22 +91,22 @@ def test_peers_are_compared_at_equal_accuracy(device):
     assert as_table(rows).row_count == len(rows)
 
 
-def test_a_long_first_call_is_its_own_time(monkeypatch):
+def test_first_calls_of_large_cases_are_not_repeated(monkeypatch):
     calls = []
     answer = PEERS["odestop tsit5"].answer(Case(2, 10.0), 1e-3)
 
     class Recorded:
         def answer(self, case, tolerance):
-            calls.append(tolerance)
+            calls.append(case)
             return answer
 
     monkeypatch.setitem(PEERS, "odestop tsit5", Recorded())
-    cell = Cell(Case(2, 10.0), "odestop tsit5", 1e-3, 0)
-    measurements.measure(cell)
-    assert len(calls) == 2
-    monkeypatch.setattr(measurements, "_LONGEST_REPEATED", 0.0)
-    assert measurements.measure(cell)["answer_seconds"] >= 0.0
-    assert len(calls) == 3
+    monkeypatch.setattr(measurements, "reference", lambda case: (answer.time, answer.gradient))
+    small, large = Case(2, 10.0), Case(2, 1e5)
+    for case in (small, large):
+        record = measurements.measure(Cell(case, "odestop tsit5", 1e-3, 0))
+        assert (record["time_error"], record["gradient_error"]) == (0.0, 0.0)
+    assert calls == [small, small, large]
 
 
 def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
