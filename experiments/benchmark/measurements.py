@@ -129,7 +129,7 @@ SCALES = {
         ),
         # Where answers take long: the tolerances that are the loosest accurate ones of smaller cases.
         Grid((Case(100, 1e4), Case(100, 1e2, batch=256)), (1e-3, 1e-4, 1e-5), 2),
-        Grid((Case(100, 1e5), Case(10_000, 1e2)), (1e-4,), 1),
+        Grid((Case(100, 1e5), Case(10_000, 1e2)), (1e-4, 1e-5), 1),
     ),
 }
 

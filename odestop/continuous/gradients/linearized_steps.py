@@ -24,7 +24,7 @@ from odestop.continuous.problem import StoppingProblem, broadcast_time, scatter,
 from odestop.solvers import OneStepMethod
 from odestop.solvers.stage_adjoints import StageAdjoint
 
-_NUMBERS_IN_BLOCK = 2**17
+_NUMBERS_IN_BLOCK = 2**19
 # Autograd can take a step of many stages in parts, which is what counts where memory does.
 _MOST_NUMBERS_IN_STEP = 2**22
 
