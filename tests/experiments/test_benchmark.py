@@ -109,6 +109,18 @@ def test_first_calls_of_large_cases_are_not_repeated(monkeypatch):
     assert calls == [small, small, large]
 
 
+def test_the_floor_evaluates_the_gradient_every_time(monkeypatch):
+    case = Case(3, 10.0)
+    objective, calls = pose(case).criterion.objective, []
+    gradient = objective._gradient
+    monkeypatch.setattr(type(objective), "_gradient", lambda self, x: calls.append(1) or gradient(x))
+    monkeypatch.setattr(measurements, "_FLOOR_SECONDS", 0.0)
+    costs = measurements.bare_costs(case)
+    # Five evaluations, and five with their pull-backs.
+    assert len(calls) == 10
+    assert 0.0 < costs["evaluation_seconds"] < costs["pullback_seconds"]
+
+
 def test_a_gpu_has_finished_when_its_clock_is_read(monkeypatch):
     events = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("synchronize"))
