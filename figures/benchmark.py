@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.work_precision import DASHES, DOTS, Look, add_legend, draw_panel
@@ -65,6 +67,7 @@ def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure
         for pair, (case, of_case) in zip(pairs, cases, strict=False):
             for axes, column in zip(pair, costs, strict=True):
                 draw_panel(axes, of_case, LOOKS, way="peer", setting="tolerance", cost=column, error="gradient_error")
+                _label_within_decade(axes)
             pair[0].set_title(str(case), loc="left")
         for axes in pairs[len(cases) :].flat:
             axes.set_visible(False)
@@ -75,3 +78,11 @@ def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure
                 axes.set_xlabel(label)
         add_legend(figure, grid.flat, LOOKS, columns=3)
     return figure
+
+
+def _label_within_decade(axes: Axes) -> None:
+    """Write plain numbers along x where there would be at most one power of ten."""
+    low, high = axes.get_xlim()
+    if high < 10.0 * low:
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(3))
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
