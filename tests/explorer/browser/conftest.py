@@ -1,5 +1,6 @@
 """The explorer as people have it: its own process, and a real browser without a window."""
 
+import functools
 import os
 import re
 import shutil
@@ -145,7 +146,13 @@ def serving() -> Iterator[str]:
     command = [sys.executable, "-m", "odestop", "explore", "--no-browser", "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A job in the background ignores Ctrl-C, and hands that on.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -153,7 +160,11 @@ def serving() -> Iterator[str]:
         assert found, line + (process.stdout.read() if process.poll() is not None else "")
         yield found[0]
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        try:
+            output, _ = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == 0, output
     assert output == "", "the server writes nothing but its address"
 
