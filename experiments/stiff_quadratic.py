@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import odestop
+from experiments.benchmark.cases import Case, pose
 from experiments.gradient_methods import joined
 from odestop.comparison import relative_error
 from odestop.solvers import Automatic, OneStepMethod
@@ -36,20 +37,16 @@ def answer(
     atol: float,
 ) -> Answer:
     """Solve a dense quadratic with a learned preconditioner until ‖∇f‖² is at the threshold."""
-    objective = odestop.objectives.Quadratic.with_condition_number(
-        dimension, condition_number, seed=0, dtype=torch.float64
-    )
-    preconditioner = odestop.dynamics.CoordinatewisePreconditioner(dimension, seed=1, dtype=torch.float64)
-    flow = odestop.dynamics.PreconditionedFlow(objective, preconditioner)
+    problem = pose(Case(dimension, condition_number))
     solution = odestop.continuous_stopping_time(
-        flow,
-        torch.ones(dimension, dtype=torch.float64),
-        odestop.criteria.SquaredGradientNorm(objective),
+        problem.dynamics,
+        problem.x0[0],
+        problem.criterion,
         threshold,
         method=method,
         rtol=rtol,
         atol=atol,
         max_steps=1_000_000,
     )
-    gradient = joined(torch.autograd.grad(solution.time, list(flow.parameters())))
+    gradient = joined(torch.autograd.grad(solution.time, problem.parameters))
     return Answer(solution.time.item(), gradient, solution.stats.nfe, solution.stats.vjps)

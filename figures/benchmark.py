@@ -39,6 +39,11 @@ LOOKS: dict[str, Look] = {
 _CASES_PER_ROW = 2
 
 
+def cost_labels(symbol: str) -> dict[str, str]:
+    """Labels of the costs that a table has, with the symbol of the unit of time."""
+    return {"evaluations": "evaluations", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
+
+
 def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure:
     """Draw the diagrams.
 
@@ -56,7 +61,7 @@ def draw(table: pd.DataFrame, seconds: float = 1.0, symbol: str = "s") -> Figure
         were asked at one tolerance only are left out.
     """
     table = table.assign(answer_seconds=table["answer_seconds"] / seconds)
-    costs = {"evaluations": "evaluations", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
+    costs = cost_labels(symbol)
     several = table.groupby("case")["tolerance"].transform("nunique") > 1
     cases = list(table[several].groupby("case", sort=False))
     rows = math.ceil(len(cases) / _CASES_PER_ROW)

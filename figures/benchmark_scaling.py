@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.benchmark import LOOKS
+from figures.benchmark import LOOKS, cost_labels
 from figures.work_precision import add_legend, draw_panel
 from odestop.plotting.style import TWO_COLUMNS, new_figure, styled
 
@@ -31,7 +31,7 @@ def draw(table: pd.DataFrame, exponents: pd.DataFrame, seconds: float, symbol: s
         A column per axis; evaluations in the upper row, time in the lower one.
     """
     table = table.assign(answer_seconds=table["answer_seconds"] / seconds)
-    quantities = {"evaluations": "evaluations", "answer_seconds": rf"time of $T$ and $\nabla T$ in {symbol}"}
+    quantities = cost_labels(symbol)
     axes_shown = [axis for axis in _AXES if axis in set(table["axis"])]
     with styled():
         figure = new_figure(TWO_COLUMNS, 5.6)

@@ -174,11 +174,7 @@ def run(scale: str, runner: Runner, device: str = "cpu") -> dict[str, pd.DataFra
 
 
 def _sweep(name: str, cells: list[Cell], solve: Callable[[Cell], Record]) -> Sweep:
-    return Sweep(name, cells, solve, _cost, describe=lambda cell: cell.described, alone=True)
-
-
-def _cost(cell: Cell) -> float:
-    return cell.case.cost
+    return Sweep(name, cells, solve, cost=lambda cell: cell.case.cost, describe=lambda cell: cell.described, alone=True)
 
 
 def measure(cell: Cell) -> Record:

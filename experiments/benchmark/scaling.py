@@ -11,6 +11,7 @@ from experiments.orders import fitted_orders
 BASE = Case(100, 1e2)
 AXES = ("dimension", "condition_number", "batch")
 QUANTITIES = ("evaluations", "answer_seconds")
+_COLUMNS = ["axis", "x", "peer", *QUANTITIES]
 # Overheads hide the power law where everything is small.
 _FITTED = 3
 
@@ -33,25 +34,19 @@ def along_axes(rows: pd.DataFrame) -> pd.DataFrame:
         others = [field for field in (*AXES, "parameters") if field != axis]
         part = rows[(rows[others] == [getattr(BASE, field) for field in others]).all(axis=1)]
         if part[axis].nunique() > 1:
-            parts.append(part.assign(axis=axis, x=part[axis].astype(float))[["axis", "x", "peer", *QUANTITIES]])
-    columns = ["axis", "x", "peer", *QUANTITIES]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+            parts.append(part.assign(axis=axis, x=part[axis].astype(float))[_COLUMNS])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
 
 
-def exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fit quantity ≈ C x^exponent at the three largest x of every axis and peer that has three.
-
-    Parameters
-    ----------
-    rows
-        ``benchmark_ratios`` of `experiments.benchmark.measurements.run`.
+def exponents(along: pd.DataFrame) -> pd.DataFrame:
+    """Fit quantity ≈ C x^exponent at the three largest x of every axis and peer that has three, from `along_axes`.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``quantity``, ``axis``, ``peer``, ``exponent``, ``low``, ``high`` (95 %).
     """
-    largest = along_axes(rows).sort_values("x").groupby(["axis", "peer"]).tail(_FITTED)
+    largest = along.sort_values("x").groupby(["axis", "peer"]).tail(_FITTED)
     enough = largest.groupby(["axis", "peer"]).filter(lambda curve: len(curve) == _FITTED)
     columns = ["quantity", "axis", "peer", "exponent", "low", "high"]
     if enough.empty:

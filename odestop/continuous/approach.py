@@ -53,13 +53,9 @@ class Approach:
     def longest_step(self, time: Array, radius: Array, pending: Array) -> Array:
         """Longest step that is short beside the time to the nearest pending level, shape (n,)."""
         nearest = np.where(pending, self.time_left(time), np.inf).min(axis=-1)
-        return np.maximum(_finest(radius), _PART_OF_TIME_LEFT * nearest)
+        with np.errstate(divide="ignore"):
+            return np.maximum(_FINEST / radius, _PART_OF_TIME_LEFT * nearest)
 
     def is_too_fast(self, step_size: Array, radius: Array) -> Array:
         """Whether a step that comes to a level is too long to end there, shape (n,)."""
         return step_size * radius > 1.01 * _FINEST
-
-
-def _finest(radius: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return _FINEST / radius

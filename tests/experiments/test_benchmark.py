@@ -185,17 +185,17 @@ def test_exponents_are_those_of_the_largest_cases_on_each_axis():
     along = scaling.along_axes(power_laws())
     assert set(along["axis"]) == {"dimension", "condition_number"}
     assert sorted(along.loc[along["axis"] == "condition_number", "x"].unique()) == [1e2, 1e3, 1e4]
-    fits = scaling.exponents(power_laws()).set_index(["quantity", "axis", "peer"])["exponent"]
+    fits = scaling.exponents(scaling.along_axes(power_laws())).set_index(["quantity", "axis", "peer"])["exponent"]
     # The overhead at d = 2 is not part of the power law.
     assert fits["answer_seconds", "dimension", "odestop rock4"] == pytest.approx(2.0)
     assert fits["evaluations", "condition_number", "odestop rock4"] == pytest.approx(0.5)
     assert ("evaluations", "condition_number", "torchdiffeq dopri5") not in fits
-    assert scaling.as_table(scaling.exponents(power_laws())).row_count == 2
+    assert scaling.as_table(scaling.exponents(scaling.along_axes(power_laws()))).row_count == 2
 
 
 def test_the_scaling_figure_says_the_exponents_and_the_unit():
-    rows = power_laws()
-    figure = benchmark_scaling.draw(scaling.along_axes(rows), scaling.exponents(rows), 1e-3, "ms")
+    along = scaling.along_axes(power_laws())
+    figure = benchmark_scaling.draw(along, scaling.exponents(along), 1e-3, "ms")
     texts = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
     assert texts == [["0.00"], ["0.50"], ["2.00"], ["0.00"]]
     lowest = figure.axes[2].get_lines()[0]
@@ -204,6 +204,6 @@ def test_the_scaling_figure_says_the_exponents_and_the_unit():
 
 
 def test_without_two_cases_on_an_axis_there_is_nothing_to_fit():
-    rows = power_laws()[:1]
-    assert scaling.along_axes(rows).empty
-    assert scaling.exponents(rows).empty
+    along = scaling.along_axes(power_laws()[:1])
+    assert along.empty
+    assert scaling.exponents(along).empty

@@ -60,20 +60,12 @@ def pull_through_criterion(
 
     ``gradients`` receives what belongs to the threshold and to the criterion.
     """
-    masked = [_of_usable(problem, each) for each in received]
-    linear = [_LinearCriterion(problem, each) for each in masked]
+    linear = [_LinearCriterion(problem, each) for each in received]
     rates = along_drift([each.gradient for each in linear])
-    states = [each.state for each in masked]
+    states = [each.received.state for each in linear]
     # Mostly the loss sees T alone.
     moves = along_drift(states) if bool(torch.stack(states).any()) else [torch.zeros_like(rate) for rate in rates]
     return [each.pull_back(rate, move, gradients) for each, rate, move in zip(linear, rates, moves, strict=True)]
-
-
-def _of_usable(problem: StoppingProblem, received: EventCotangents) -> EventCotangents:
-    """Without the cotangents of trajectories that have no gradient."""
-    usable = problem.row_mask(received.rows)
-    time = torch.where(usable, received.time, 0.0)
-    return replace(received, time=time, state=torch.where(usable.unsqueeze(-1), received.state, 0.0))
 
 
 class _LinearCriterion:
@@ -81,13 +73,19 @@ class _LinearCriterion:
 
     Attributes
     ----------
+    received
+        The cotangents, without those of trajectories that have no gradient.
     gradient
         ∇J, shape (*batch, d).
     """
 
     def __init__(self, problem: StoppingProblem, received: EventCotangents) -> None:
-        self._parameters, self._received = problem.criterion.parameters, received
-        self._usable = problem.row_mask(received.rows)
+        self._parameters, self._usable = problem.criterion.parameters, problem.row_mask(received.rows)
+        self.received = replace(
+            received,
+            time=torch.where(self._usable, received.time, 0.0),
+            state=torch.where(self._usable.unsqueeze(-1), received.state, 0.0),
+        )
         end = donate(received.event.end, self._usable).detach().requires_grad_()
         time = donate(problem.to_device(received.event.time), self._usable).detach().requires_grad_()
         self._value = problem.criterion.with_graph(time, end)
@@ -97,7 +95,7 @@ class _LinearCriterion:
 
     def pull_back(self, rate: Tensor, move: Tensor, gradients: StoppingGradients) -> EventCotangents:
         """Cotangents at fixed h', from ∇J·∂Φ/∂h' and v·∂Φ/∂h'."""
-        received, usable = self._received, self._usable
+        received, usable = self.received, self._usable
         rate = torch.where(usable, rate + self._time_slope, 1.0)
         weight = torch.where(usable, (received.time + move) / rate, 0.0)
         gradients.threshold[..., received.level] += weight

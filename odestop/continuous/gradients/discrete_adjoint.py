@@ -26,7 +26,6 @@ from odestop.continuous.gradients.first_order import (
 from odestop.continuous.gradients.linearized_steps import (
     LinearizedSteps,
     LinearizedSweep,
-    NoShortcutError,
     has_shortcut,
 )
 from odestop.continuous.gradients.rows import donate
@@ -168,7 +167,7 @@ class _Sweep:
     def _through_events(self, received: Sequence[EventCotangents]) -> list[Tensor]:
         """Pull cotangents of T and x(T) through last steps, side by side where there is a shortcut."""
         steps = [self._last_step(each) for each in received]
-        linear = self._linearized(steps, [each.event.stages for each in received])
+        linear = self._linearized(steps, received)
         if linear is None:
             return [self._through_event(each, *step) for each, step in zip(received, steps, strict=True)]
         pulled = []
@@ -188,15 +187,13 @@ class _Sweep:
         return self._leaves(event.start, event.start_time, event.step_size, self.problem.row_mask(received.rows))
 
     def _linearized(
-        self, steps: Sequence[tuple[Tensor, Tensor, Tensor]], stages: Sequence[np.ndarray]
+        self, steps: Sequence[tuple[Tensor, Tensor, Tensor]], received: Sequence[EventCotangents]
     ) -> LinearizedSteps | None:
+        """The last steps side by side; None without a shortcut."""
         if self.shortcut is None:
             return None
         x, t, h = (torch.stack(part).detach() for part in zip(*steps, strict=True))
-        try:
-            return self.shortcut.linearized(t, x, h, np.stack(stages), with_time=True)
-        except NoShortcutError:
-            return None
+        return self.shortcut.linearized(t, x, h, np.stack([each.event.stages for each in received]), with_time=True)
 
     def _through_event(self, received: EventCotangents, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
         """The same for one level by autograd."""

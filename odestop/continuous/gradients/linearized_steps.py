@@ -187,10 +187,7 @@ class LinearizedSweep:
             self._rows = torch.from_numpy(np.flatnonzero(moved)).to(states.device)
             states = states.flatten(1, -2)[:, self._rows]
             t, step_size, stages = t.flatten(1)[:, self._rows], step_size.flatten(1)[:, self._rows], stages[:, moved]
-        try:
-            self._block = self.linearized(t, states, step_size, stages, with_time=problem.t0.requires_grad)
-        except NoShortcutError:
-            self._block = None
+        self._block = self.linearized(t, states, step_size, stages, with_time=problem.t0.requires_grad)
 
     def _first_of_block(self, last: int) -> int:
         """The earliest step that still fits in a block with all up to ``last``."""
@@ -207,11 +204,14 @@ class LinearizedSweep:
 
     def linearized(
         self, t: Tensor, states: Tensor, step_size: Tensor, stages: np.ndarray, *, with_time: bool
-    ) -> LinearizedSteps:
-        """Steps of this problem and method; raises `NoShortcutError` where a shortcut does not lead."""
+    ) -> LinearizedSteps | None:
+        """Steps of this problem and method; None where a shortcut does not lead."""
         if not self._solver.fixed_stages and self._numbers(stages) > _MOST_NUMBERS_IN_STEP:
-            raise NoShortcutError
-        return LinearizedSteps(self._problem, self._solver, t, states, step_size, stages, with_time=with_time)
+            return None
+        try:
+            return LinearizedSteps(self._problem, self._solver, t, states, step_size, stages, with_time=with_time)
+        except NoShortcutError:
+            return None
 
     def blocks(self, received: Sequence[EventCotangents]) -> list[Sequence[EventCotangents]]:
         """Events whose last steps fit in a block, level after level."""
